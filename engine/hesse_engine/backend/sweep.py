@@ -1,0 +1,189 @@
+"""A Jacobian by chunks of seeds: columns J e_k forward, rows e_k' J reverse.
+
+What does not depend on the seeds is computed once; per chunk runs only what does. Seeds ride on the last axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hesse_engine.backend.program import Program, build_program
+from hesse_engine.ir.graph import Array, DType, Node, apply, flat, is_zero
+from hesse_engine.ir.walk import dependents, reachable
+from hesse_engine.simplify.passes import VIEWS, simplify_nodes
+from hesse_engine.transforms.batch import batch
+from hesse_engine.transforms.jvp import push_forward
+from hesse_engine.transforms.vjp import pull_back
+
+if TYPE_CHECKING:
+    from hesse_engine.derivatives import Sweep
+
+Blocks = list[list[Array]]
+
+
+class LinearMap:
+    """The seeded pass of a sweep: `images` are linear in `seeds`, both flattened in the order of `seeded` and `faces`.
+
+    forward: seeded = wrt, faces = rows, images = J t.  reverse: seeded = rows, faces = wrt, images = ct' J.
+    An image that is None is zero for every seed.
+    """
+
+    def __init__(self, sweep: Sweep) -> None:
+        is_forward = sweep.mode == "forward"
+        self.is_forward = is_forward
+        self.seeded, self.faces = (sweep.wrt, sweep.rows) if is_forward else (sweep.rows, sweep.wrt)
+        self.count = flat(self.seeded)
+        self.dtype: DType = np.result_type(*[n.dtype for n in self.seeded]) if self.seeded else np.dtype(np.float64)
+        builder = (self.seeded or self.faces)[0].builder
+        self.placeholders = [builder.input("seed", n.shape, n.dtype) for n in self.seeded]
+        if is_forward:
+            moved = push_forward(sweep.rows, dict(zip(sweep.wrt, self.placeholders, strict=True)))
+        else:
+            moved = pull_back(sweep.rows, self.placeholders, sweep.wrt)
+        live = [t if t is not None and not is_zero(t) else None for t in moved]
+        simple = iter(simplify_nodes([t for t in live if t is not None]))
+        self.images: list[Node | None] = [None if t is None else next(simple) for t in live]
+
+    def batched(self, width: int) -> tuple[Node, list[Node]]:
+        """The seed matrix (count, width) as an input, and the images with the seeds on their last axis."""
+        builder = (self.seeded or self.faces)[0].builder
+        seeds = builder.input("seeds", (self.count, width), self.dtype)
+        replaced, at = {}, 0
+        for placeholder in self.placeholders:
+            part = apply("slice", seeds, start=(at, 0), count=(placeholder.size, width))
+            part = apply("reshape", part, shape=(*placeholder.shape, width))
+            replaced[placeholder] = apply("convert", part, dtype=placeholder.dtype)
+            at += placeholder.size
+        return seeds, batch([n for n in self.images if n is not None], replaced, width)
+
+    @property
+    def widest(self) -> int:
+        """Elements of the largest array that depends on the seeds, for one seed."""
+        order = reachable([n for n in self.images if n is not None])
+        return max([n.size for n in dependents(order, set(self.placeholders))], default=1)
+
+
+def frontier(outputs: Sequence[Node], seeds: Node) -> list[Node]:
+    """What the seeded part of `outputs` takes from the rest; views are left to the seeded part."""
+    order = reachable(outputs)
+    seeded = dependents(order, {seeds})
+    found: dict[Node, None] = {}
+    for node in order:
+        if node in seeded:
+            for arg in node.args:
+                while arg.op in VIEWS:
+                    arg = arg.args[0]
+                if arg not in seeded and arg.args:
+                    found[arg] = None
+    for node in outputs:
+        if node not in seeded and node.args:
+            found[node] = None
+    return list(found)
+
+
+class SweepProgram:
+    """A sweep of fixed width: `run(inputs)` gives the blocks [row][wrt] of shape row.shape + wrt.shape."""
+
+    def __init__(
+        self, linear: LinearMap, inputs: Sequence[Node], width: int, *, preallocate: bool, threads: int, tier: str
+    ) -> None:
+        self.linear, self.width, self.preallocate = linear, width, preallocate
+        self.chunks = -(-linear.count // width) if width else 0
+        self.seeds, self.images = linear.batched(max(width, 1))
+        # with one chunk there is nothing to hoist
+        self.hoisted = frontier(self.images, self.seeds) if self.chunks > 1 else []
+        self.before: Program | None = None
+        if self.hoisted:
+            self.before = build_program(inputs, self.hoisted, threads=threads, tier=tier)
+        self.program = build_program([*inputs, *self.hoisted, self.seeds], self.images, threads=threads, tier=tier)
+
+    @property
+    def programs(self) -> list[Program]:
+        return [p for p in (self.before, self.program) if p is not None]
+
+    @property
+    def workspace_bytes(self) -> int:
+        """Everything but inputs and blocks; a single chunk's images are the blocks where no copy is needed."""
+        images = sum([n.size * n.dtype.itemsize for n in self.images])
+        hoisted = sum([n.size * n.dtype.itemsize for n in self.hoisted])
+        seeds = self.linear.count * self.width * self.linear.dtype.itemsize
+        before = 0 if self.before is None else self.before.predicted_bytes - hoisted
+        copies = images * self.chunks if not self.preallocate else 0
+        kept = 0 if self._is_direct else images
+        return seeds + hoisted + max(before, self.program.predicted_bytes - images + kept) + copies
+
+    @property
+    def _is_direct(self) -> bool:
+        """The images are the blocks: one chunk, forward, one input."""
+        return self.chunks == 1 and self.linear.is_forward and len(self.linear.seeded) == 1
+
+    def run(self, inputs: Sequence[Array], dtypes: Sequence[Sequence[DType]]) -> Blocks:
+        hoisted = [] if self.before is None else self.before.run(inputs)
+        collect = self._write if self.preallocate or self.chunks <= 1 else self._concatenate
+        return collect([*inputs, *hoisted], dtypes)
+
+    def _chunk(self, arrays: Sequence[Array], start: int) -> list[Array]:
+        """The images of seeds start, start + 1, ...; the last chunk is padded with zero seeds, dropped by the caller."""
+        count = self.linear.count
+        seeds = np.zeros((count, self.width), self.linear.dtype)
+        width = min(self.width, count - start)
+        seeds[np.arange(start, start + width), np.arange(width)] = 1.0
+        found = iter(self.program.run([*arrays, seeds]))
+        faces = zip(self.linear.faces, self.linear.images, strict=True)
+        return [
+            np.zeros((face.size, width), face.dtype) if image is None
+            else next(found).reshape(face.size, self.width)[:, :width]
+            for face, image in faces
+        ]
+
+    def _write(self, arrays: Sequence[Array], dtypes: Sequence[Sequence[DType]]) -> Blocks:
+        """Chunks straight into blocks that were allocated once."""
+        linear = self.linear
+        if self._is_direct:
+            parts = self._chunk(arrays, 0)
+            return [[self._shaped(p, 0, i, dtypes)] for i, p in enumerate(parts)]
+        blocks = self._empty(dtypes)
+        for start in range(0, linear.count, max(self.width, 1)):
+            self._place(blocks, self._chunk(arrays, start), start)
+        return [[b.reshape(self._shape(i, j)) for j, b in enumerate(row)] for i, row in enumerate(blocks)]
+
+    def _concatenate(self, arrays: Sequence[Array], dtypes: Sequence[Sequence[DType]]) -> Blocks:
+        """All chunks kept, then joined: torch's default for jacrev."""
+        linear = self.linear
+        chunks = [self._chunk(arrays, start) for start in range(0, linear.count, self.width)]
+        blocks = self._empty(dtypes)
+        self._place(blocks, [np.concatenate(parts, axis=1) for parts in zip(*chunks, strict=True)], 0)
+        return [[b.reshape(self._shape(i, j)) for j, b in enumerate(row)] for i, row in enumerate(blocks)]
+
+    def _rows_wrt(self) -> tuple[Sequence[Node], Sequence[Node]]:
+        linear = self.linear
+        return (linear.faces, linear.seeded) if linear.is_forward else (linear.seeded, linear.faces)
+
+    def _shape(self, i: int, j: int) -> tuple[int, ...]:
+        rows, wrt = self._rows_wrt()
+        return (*rows[i].shape, *wrt[j].shape)
+
+    def _shaped(self, part: Array, j: int, i: int, dtypes: Sequence[Sequence[DType]]) -> Array:
+        return np.ascontiguousarray(part.astype(dtypes[i][j], copy=False)).reshape(self._shape(i, j))
+
+    def _empty(self, dtypes: Sequence[Sequence[DType]]) -> Blocks:
+        rows, wrt = self._rows_wrt()
+        return [[np.empty((r.size, x.size), dtypes[i][j]) for j, x in enumerate(wrt)] for i, r in enumerate(rows)]
+
+    def _place(self, blocks: Blocks, parts: Sequence[Array], start: int) -> None:
+        """Distribute the images of seeds start, ... over the blocks of the seeded side."""
+        at = 0
+        for s, node in enumerate(self.linear.seeded):
+            width = parts[0].shape[1] if parts else 0
+            low, high = max(start, at), min(start + width, at + node.size)
+            if low < high:
+                for f, part in enumerate(parts):
+                    piece = part[:, low - start:high - start]
+                    if self.linear.is_forward:
+                        blocks[f][s][:, low - at:high - at] = piece
+                    else:
+                        blocks[s][f][low - at:high - at, :] = piece.T
+            at += node.size

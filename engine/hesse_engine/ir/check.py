@@ -1,0 +1,48 @@
+"""Whether a graph is well formed. Transforms and passes are followed by it in tests; the wire is checked by building."""
+
+from __future__ import annotations
+
+from hesse_engine.errors import GraphError
+from hesse_engine.ir.graph import BOOL, Graph, Node
+from hesse_engine.ir.rows import ROWS
+from hesse_engine.ir.walk import reachable
+
+
+def check(graph: Graph) -> None:
+    """Raise `GraphError` unless every node is what its row would build from its operands.
+
+    Invariants: one builder; arguments numbered below their node; known ops; inputs listed; shapes and dtypes as the row
+    infers them; guards scalar booleans.
+    """
+    builder = graph.builder
+    listed = set(graph.inputs)
+    if len(listed) != len(graph.inputs) or len(set(graph.names)) != len(graph.names):
+        raise GraphError("duplicate-id", f"The inputs {list(graph.names)} are not distinct.")
+    for node in reachable([*graph.outputs, *[n for n, _ in graph.guards]]):
+        if node.builder is not builder:
+            raise GraphError("dangling-id", f"{node} belongs to another graph.", node=repr(node))
+        if any([a.number >= node.number for a in node.args]):
+            raise GraphError("graph-cycle", f"{node} comes before one of its operands.", node=repr(node))
+        if node.op == "input" and node not in listed:
+            raise GraphError("dangling-id", f"{node} is an input that the graph does not list.", node=repr(node))
+        _check_node(node)
+    for node, _ in graph.guards:
+        if node.dtype != BOOL or node.shape != ():
+            raise GraphError("dtype-mismatch", f"The guard {node} is not a scalar boolean.", node=repr(node))
+
+
+def _check_node(node: Node) -> None:
+    row = ROWS.get(node.op)
+    if row is None:
+        raise GraphError("unknown-op", f"There is no op {node.op!r}.", node=repr(node))
+    if row.kind == "composite":
+        raise GraphError("unknown-op", f"The composite {node.op!r} stands unexpanded in a graph.", node=repr(node))
+    if row.kind == "leaf":
+        return
+    again: Node = row.build(*node.args, **node.attrs)
+    if again.shape != node.shape or again.dtype != node.dtype:
+        raise GraphError(
+            "shape-mismatch",
+            f"{node} claims {node.dtype}{list(node.shape)}; its operands give {again.dtype}{list(again.shape)}.",
+            node=repr(node),
+        )

@@ -1,0 +1,243 @@
+"""The graph: a DAG of immutable nodes, interned so that equal expressions are one node.
+
+A `Builder` owns the nodes; a `Graph` names some of them as inputs and outputs. A transform takes a `Graph` and gives
+another one over the same builder, so common sub-expressions stay shared between a function and its derivatives.
+
+Invariant: a node's `number` is larger than those of its arguments. Sorting by number is a topological order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hesse_engine.errors import GraphError, LimitError
+from hesse_engine.ir.rows import ROWS
+
+Shape = tuple[int, ...]
+DType = np.dtype[Any]
+Array = NDArray[Any]
+
+FLOAT64: DType = np.dtype(np.float64)
+FLOAT32: DType = np.dtype(np.float32)
+BOOL: DType = np.dtype(np.bool_)
+INT64: DType = np.dtype(np.int64)
+DTYPES: dict[str, DType] = {
+    str(np.dtype(t)): np.dtype(t)
+    for t in (np.float64, np.float32, np.int64, np.int32, np.int16, np.int8, np.uint64, np.uint32, np.uint16, np.uint8, np.bool_)
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a graph may hold. Checked when a node is made, before anything of its size exists."""
+
+    nodes: int = 1_000_000
+    rank: int = 32
+    elements: int = 1 << 40
+    constant_bytes: int = 1 << 34
+
+
+class Node:
+    """An operation applied to nodes: `(op, args, attrs) -> shape, dtype`. Equal nodes of one builder are identical."""
+
+    __slots__ = ("args", "attrs", "builder", "dtype", "number", "op", "shape", "value")
+
+    builder: Builder
+    number: int
+    op: str
+    args: tuple[Node, ...]
+    attrs: Mapping[str, Any]
+    shape: Shape
+    dtype: DType
+    value: Array | None  # of a constant: a read-only array
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return size_of(self.shape)
+
+    @property
+    def is_floating(self) -> bool:
+        return self.dtype.kind == "f"
+
+    def __repr__(self) -> str:
+        return f"%{self.number}:{self.op}{list(self.shape)}"
+
+    # The graph language: rules are written with these, `apply` lifts Python scalars.
+    def __add__(self, other: Operand) -> Node:
+        return apply("add", self, other)
+
+    def __radd__(self, other: Operand) -> Node:
+        return apply("add", other, self)
+
+    def __sub__(self, other: Operand) -> Node:
+        return apply("subtract", self, other)
+
+    def __rsub__(self, other: Operand) -> Node:
+        return apply("subtract", other, self)
+
+    def __mul__(self, other: Operand) -> Node:
+        return apply("multiply", self, other)
+
+    def __rmul__(self, other: Operand) -> Node:
+        return apply("multiply", other, self)
+
+    def __truediv__(self, other: Operand) -> Node:
+        return apply("divide", self, other)
+
+    def __rtruediv__(self, other: Operand) -> Node:
+        return apply("divide", other, self)
+
+    def __neg__(self) -> Node:
+        return apply("negative", self)
+
+    def __lt__(self, other: Operand) -> Node:
+        return apply("less", self, other)
+
+    def __le__(self, other: Operand) -> Node:
+        return apply("less_equal", self, other)
+
+    def __gt__(self, other: Operand) -> Node:
+        return apply("greater", self, other)
+
+    def __ge__(self, other: Operand) -> Node:
+        return apply("greater_equal", self, other)
+
+
+Operand = Node | float | int | bool
+
+
+def apply(name: str, *args: Any, **attrs: Any) -> Node:
+    """Build the node `name(*args, **attrs)`; broadcasting, promotion and checks are the row's."""
+    node: Node = ROWS[name].build(*args, **attrs)
+    return node
+
+
+def size_of(shape: Shape) -> int:
+    size = 1
+    for length in shape:
+        size *= length
+    return size
+
+
+class Builder:
+    """Makes and interns nodes. `library` ('numpy' or 'torch') decides type promotion of integers with floats."""
+
+    __slots__ = ("_interned", "constant_bytes", "library", "limits", "nodes")
+
+    def __init__(self, limits: Limits | None = None, library: str = "numpy") -> None:
+        self.limits, self.library = limits or Limits(), library
+        self.nodes: list[Node] = []
+        self.constant_bytes = 0
+        self._interned: dict[Any, Node] = {}
+
+    def make(self, op: str, args: tuple[Node, ...], attrs: Mapping[str, Any], shape: Shape, dtype: DType) -> Node:
+        """The interned node; args must belong to this builder, attrs must be hashable and in the row's order."""
+        key = (op, tuple([a.number for a in args]), tuple(attrs.values()))
+        node = self._interned.get(key)
+        if node is None:
+            node = self._interned[key] = self._new(op, args, attrs, shape, dtype, None)
+        return node
+
+    def _new(
+        self, op: str, args: tuple[Node, ...], attrs: Mapping[str, Any], shape: Shape, dtype: DType, value: Array | None
+    ) -> Node:
+        limits = self.limits
+        if len(self.nodes) >= limits.nodes:
+            raise LimitError("too-many-nodes", f"The graph has more than {limits.nodes} nodes.")
+        if len(shape) > limits.rank:
+            raise LimitError("rank-too-high", f"{op} has rank {len(shape)}; at most {limits.rank} is allowed.")
+        if size_of(shape) > limits.elements:
+            raise LimitError(
+                "too-many-elements", f"{op} has shape {list(shape)}; at most {limits.elements} elements are allowed."
+            )
+        node = object.__new__(Node)
+        node.builder, node.number, node.op, node.args, node.attrs = self, len(self.nodes), op, args, attrs
+        node.shape, node.dtype, node.value = shape, dtype, value
+        self.nodes.append(node)
+        return node
+
+    def input(self, name: str, shape: Shape, dtype: DType) -> Node:
+        """A fresh input; two inputs are never the same node, whatever their names."""
+        return self._new("input", (), {"name": name}, shape, dtype, None)
+
+    def constant(self, value: Any, dtype: DType | None = None) -> Node:
+        """A read-only copy of `value`, interned by dtype, shape and bytes: 0.0 and -0.0, 1 and True stay apart."""
+        array = np.array(value, dtype=dtype, order="C")
+        if array.dtype.byteorder == ">":
+            array = array.astype(array.dtype.newbyteorder("="))
+        if str(array.dtype) not in DTYPES:
+            raise GraphError("dtype-mismatch", f"A constant has dtype {array.dtype}; allowed are {', '.join(DTYPES)}.")
+        raw = array.tobytes()
+        digest = raw if len(raw) <= 64 else hashlib.sha256(raw).digest()
+        key = ("constant", array.dtype, array.shape, digest)
+        node = self._interned.get(key)
+        if node is None:
+            self.constant_bytes += array.nbytes
+            if self.constant_bytes > self.limits.constant_bytes:
+                raise LimitError(
+                    "too-many-elements", f"The graph's constants exceed {self.limits.constant_bytes} bytes."
+                )
+            array.flags.writeable = False
+            node = self._interned[key] = self._new("constant", (), {}, array.shape, array.dtype, array)
+        return node
+
+    def zeros(self, shape: Shape, dtype: DType) -> Node:
+        """The structural zero: adding it is nothing, multiplying by it is the structural zero again."""
+        return self.make("zeros", (), {"shape": shape, "dtype": str(dtype)}, shape, dtype)
+
+    def full(self, shape: Shape, value: float, dtype: DType) -> Node:
+        scalar = self.constant(value, dtype)
+        return apply("broadcast_to", scalar, shape=shape) if shape else scalar
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Graph:
+    """A function: `outputs` of `inputs`, valid where every guard `(node, value)` holds."""
+
+    inputs: tuple[Node, ...]
+    outputs: tuple[Node, ...]
+    guards: tuple[tuple[Node, bool], ...] = field(default=())
+
+    @property
+    def builder(self) -> Builder:
+        return (self.inputs or self.outputs)[0].builder
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple([n.attrs["name"] for n in self.inputs])
+
+
+def common_builder(args: Iterable[Any]) -> Builder:
+    """The builder of the first node among `args`."""
+    for arg in args:
+        if isinstance(arg, Node):
+            return arg.builder
+    raise TypeError("a graph operation needs at least one node")
+
+
+def is_zero(node: Node) -> bool:
+    return node.op == "zeros"
+
+
+def scalar_value(node: Node) -> float | None:
+    """The one value of a constant that is uniform by construction (a scalar, or a scalar broadcast), else None."""
+    while node.op in ("broadcast_to", "reshape"):
+        node = node.args[0]
+    if node.op == "constant" and node.value is not None and node.value.size == 1:
+        return float(node.value.reshape(()))
+    return 0.0 if node.op == "zeros" else None
+
+
+def flat(nodes: Sequence[Node]) -> int:
+    """Number of elements of `nodes` together."""
+    return sum([n.size for n in nodes])

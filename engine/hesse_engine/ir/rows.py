@@ -1,0 +1,77 @@
+"""What a row of the op table is. A row states one fact per op; everything else follows from it.
+
+Four kinds carry the derivatives (d is a tangent, ct a cotangent):
+
+    pointwise   y_e = phi(a_e, b_e, ...)   rule(y, *args) -> partials      dy = sum_i partial_i * d_i
+    linear      y = L(args)                rule(ct, y)    -> transposes    dy = L(d)
+    bilinear    y = B(a, b)                rule(ct, other, y, slot)        dy = B(da, b) + B(a, db)
+    nonlinear   anything else              rule(y, tangents) -> dy, linear in the tangents
+
+A `composite` is a name with an expansion into the other four: it never stands in a graph, so no transform meets it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from hesse_engine.ir.graph import Node
+
+Kind = Literal["leaf", "pointwise", "linear", "bilinear", "nonlinear", "composite"]
+ROWS: dict[str, Row] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One op. `build(*args, **attrs)` is the only way to make a node of it: it broadcasts, promotes and checks."""
+
+    name: str
+    kind: Kind
+    arity: int | None  # None: any number of operands, at least one
+    attrs: tuple[str, ...]
+    build: Callable[..., Any]
+    numpy: Callable[..., Any]
+    rule: Callable[..., Any] | None
+    batch: Callable[..., Any] | None = None  # (node, args, size) -> node with the batch on the last axis
+    vm: str | None = None  # scalar expression of operands {0}, {1}, {2}; pointwise and multiply-like rows only
+    slots: tuple[int, ...] | None = None  # operands that carry derivatives; None: all
+    is_movement: bool = False  # moves elements without arithmetic, so masks move along with cotangents
+    scalars: tuple[str, ...] = ()  # attrs of a pointwise row that the VM receives as immediate
+    doc: str = ""
+
+    def differentiable(self, slot: int) -> bool:
+        return self.slots is None or slot in self.slots
+
+
+def register(row: Row) -> Row:
+    """Add a row, refusing at import what would otherwise fail at a request."""
+    if row.name in ROWS:
+        raise RuntimeError(f"op {row.name!r} has two rows")
+    if not row.doc:
+        raise RuntimeError(f"op {row.name!r} has no docstring")
+    if row.kind == "pointwise" and row.rule is not None and row.arity is not None:
+        accepts = [p for p in inspect.signature(row.rule).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+        if len(accepts) != row.arity + 1:
+            raise RuntimeError(f"op {row.name!r}: the rule takes {len(accepts)} arguments, not y and {row.arity} operands")
+    if row.kind in ("linear", "nonlinear") and row.batch is None:
+        raise RuntimeError(f"op {row.name!r} has no batch rule")
+    ROWS[row.name] = row
+    return row
+
+
+def describe() -> list[dict[str, Any]]:
+    """The table as data, for `GET /v1/ops` and the docs: one entry per op, leaves left out."""
+    return [
+        {"name": r.name, "kind": r.kind, "arity": r.arity, "attrs": list(r.attrs), "doc": " ".join(r.doc.split())}
+        for r in sorted(ROWS.values(), key=lambda r: r.name)
+        if r.kind != "leaf"
+    ]
+
+
+def evaluate(node: Node, values: list[Any]) -> Any:
+    """The NumPy value of `node` on the values of its operands."""
+    attrs: Mapping[str, Any] = node.attrs
+    return ROWS[node.op].numpy(*values, **attrs)

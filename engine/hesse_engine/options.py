@@ -1,0 +1,105 @@
+"""What a caller may ask for, checked once, before anything is derived."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hesse_engine.backend.device import check_device, check_threads
+from hesse_engine.errors import ArgumentTypeError, InputError
+
+APIS = ("functional", "func")
+HESSIAN_STRATEGIES = ("forward-over-reverse", "reverse-over-reverse", "forward-over-forward", "reverse-over-forward")
+JACOBIAN_STRATEGIES = ("forward", "reverse")
+LAYOUTS = ("dense",)
+TIERS = ("auto", "vm", "reference")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Options of one computation; `checked` refuses what cannot be honored.
+
+    Attributes:
+        api: whose conventions for shapes and block dtypes: 'functional' (torch.autograd.functional) or 'func'.
+        argnums: which inputs are differentiated; None is all of them ('functional') or the first ('func').
+        chunk_size: most columns (forward) or rows (reverse) in flight at once; None leaves it to the plan.
+        preallocate: write chunks into one result; False concatenates them (same bits, higher peak).
+        device: 'cpu'.
+        threads: how many threads one computation may use; None is 1.
+        strategy: 'auto', or a composition for hessian ('forward-over-reverse', ...), or a mode for jacobian.
+        layout: layout of a matrix result: 'dense'.
+        max_memory_bytes: refuse, before allocating, what is predicted to need more.
+        strict: refuse outputs that do not depend on an input, as torch does.
+        aux: how many of the graph's last outputs are auxiliary: evaluated, not differentiated.
+        tier: 'auto' (the reference interpreter answers until the VM is loaded), 'vm' or 'reference'.
+    """
+
+    api: str = "functional"
+    argnums: int | tuple[int, ...] | None = None
+    chunk_size: int | None = None
+    preallocate: bool = True
+    device: str = "cpu"
+    threads: int | None = None
+    strategy: str = "auto"
+    layout: str = "dense"
+    max_memory_bytes: int | None = None
+    strict: bool = False
+    aux: int = 0
+    tier: str = "auto"
+
+    def checked(self) -> Options:
+        """The same options, or an `InputError` naming the first that is not acceptable."""
+        _one_of("api", self.api, APIS)
+        _one_of("layout", self.layout, LAYOUTS, "bad-layout")
+        _one_of("tier", self.tier, TIERS)
+        _one_of("strategy", self.strategy, ("auto", *HESSIAN_STRATEGIES, *JACOBIAN_STRATEGIES))
+        check_device(self.device)
+        check_threads(self.threads)
+        check_chunk_size(self.chunk_size)
+        for name in ("max_memory_bytes", "aux"):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < 0):
+                raise InputError("bad-option", f"{name} must be a non-negative integer.", pointer=f"/options/{name}")
+        for name in ("strict", "preallocate"):
+            if type(getattr(self, name)) is not bool:
+                raise InputError("bad-option", f"{name} must be a boolean.", pointer=f"/options/{name}")
+        return self
+
+
+def _one_of(name: str, value: Any, allowed: Sequence[str], code: str = "bad-option") -> None:
+    if value not in allowed:
+        raise InputError(code, f"{name} must be one of {', '.join(allowed)}.", pointer=f"/options/{name}")
+
+
+def check_chunk_size(chunk_size: Any) -> None:
+    """torch's meaning: None, or a positive integer."""
+    if chunk_size is None:
+        return
+    if type(chunk_size) is not int:
+        raise InputError("bad-chunk-size", "`chunk_size` should be an integer greater than 0, or None.",
+                         pointer="/options/chunk_size")
+    if chunk_size <= 0:
+        raise InputError("bad-chunk-size", "`chunk_size` should be greater than 0.", pointer="/options/chunk_size")
+
+
+def normalized_argnums(argnums: Any, count: int) -> tuple[int, ...]:
+    """Positions in [0, count); torch's words for what is wrong."""
+    if isinstance(argnums, bool) or not isinstance(argnums, (int, tuple)):
+        raise ArgumentTypeError(
+            "argnums-type", f"argnums must be int or Tuple[int, ...], got: {type(argnums)}", pointer="/options/argnums"
+        )
+    numbers = argnums if isinstance(argnums, tuple) else (argnums,)
+    if not numbers:
+        raise InputError("bad-argnums", "argnums must be non-empty, got argnums=()", pointer="/options/argnums")
+    for k in numbers:
+        if type(k) is not int:
+            raise ArgumentTypeError("argnums-type", f"argnums must be int or Tuple[int, ...], got: {type(k)}",
+                                    pointer="/options/argnums")
+        if not -count <= k < count:
+            raise InputError("bad-argnums", f"Got argnum={k}, but only {count} positional inputs",
+                             pointer="/options/argnums")
+    positions = tuple([k % count for k in numbers])
+    if len(set(positions)) != len(positions):
+        raise InputError("bad-argnums", f"argnums elements must be unique, got {argnums}", pointer="/options/argnums")
+    return positions

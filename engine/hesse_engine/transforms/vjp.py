@@ -1,0 +1,138 @@
+"""Reverse mode, as linearise and transpose in one sweep: every row is linear in its tangents, and transposed as such.
+
+    linear      ct -> the row's own transposes
+    bilinear    ct -> the transpose in each slot, the other operand held fixed
+    pointwise   ct -> ct * partial (the linearised row is `sum_i partial_i * t_i`)
+    nonlinear   the row's tangent is built on placeholder tangents, and that linear piece is transposed
+
+Masks: a cotangent that came through `where` is zero, by selection, in the branch not taken. It carries that selection
+along, so that a partial which is infinite there is selected away instead of giving 0 * inf = NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hesse_engine.ir.graph import Graph, Node, apply, is_zero
+from hesse_engine.ir.ops.structural import any_over
+from hesse_engine.ir.rows import ROWS, Row
+from hesse_engine.ir.walk import connected, reachable
+
+
+@dataclass(frozen=True, slots=True)
+class Cotangent:
+    """`value`, known to be zero where `mask` (bool, same shape) is false; no mask: nothing known."""
+
+    value: Node
+    mask: Node | None = None
+
+
+def pull_back(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[Node]) -> list[Node | None]:
+    """ct' J for each node of `wrt`; None where no output depends on it."""
+    order = reachable(outputs)
+    active = connected(order, set(wrt))
+    sums: dict[Node, Cotangent] = {}
+    for node, value in zip(outputs, cotangents, strict=True):
+        _accumulate(sums, node, Cotangent(value))
+    stop = set(wrt)
+    for node in reversed(order):
+        if node not in sums or node not in active or node in stop:
+            continue
+        ct = sums.pop(node)
+        for arg, contribution in zip(node.args, transposed(node, ct, active), strict=True):
+            if contribution is not None and arg in active:
+                _accumulate(sums, arg, contribution)
+    return [sums[n].value if n in sums else None for n in wrt]
+
+
+def transposed(node: Node, ct: Cotangent, active: set[Node]) -> list[Cotangent | None]:
+    """The contributions of `node`'s cotangent to each operand."""
+    row = ROWS[node.op]
+    rule = row.rule
+    if rule is None:
+        return [None] * len(node.args)
+    if row.kind == "linear":
+        masks = _moved_masks(row, node, ct.mask)
+        return [None if c is None else Cotangent(c, m) for c, m in zip(rule(ct.value, node), masks, strict=True)]
+    if row.kind == "bilinear":
+        a, b = node.args
+        found = []
+        for slot, (arg, other) in enumerate(((a, b), (b, a))):
+            value = rule(ct.value, other, node, slot) if arg in active else None
+            found.append(None if value is None else _selected(value, ct.mask if node.op == "multiply" else None))
+        return found
+    if row.kind == "pointwise":
+        partials = rule(node, *node.args)
+        return [
+            None if p is None or a not in active
+            else ct if isinstance(p, float) and p == 1.0
+            else _selected(ct.value * p, ct.mask)
+            for a, p in zip(node.args, partials, strict=True)
+        ]
+    return _transpose_nonlinear(node, ct, active)
+
+
+def _transpose_nonlinear(node: Node, ct: Cotangent, active: set[Node]) -> list[Cotangent | None]:
+    builder, rule = node.builder, ROWS[node.op].rule
+    assert rule is not None
+    tangents = [builder.input("t", a.shape, a.dtype) if a in active else None for a in node.args]
+    image = rule(node, tangents)
+    placeholders = [t for t in tangents if t is not None]
+    pulled = iter(pull_back([image], [ct.value], placeholders) if image is not None else [None] * len(placeholders))
+    values = [None if t is None else next(pulled) for t in tangents]
+    return [None if v is None else Cotangent(v) for v in values]
+
+
+def _selected(value: Node, mask: Node | None) -> Cotangent:
+    if mask is None or is_zero(value):
+        return Cotangent(value)
+    return Cotangent(apply("where", mask, value, value.builder.zeros(value.shape, value.dtype)), mask)
+
+
+def _moved_masks(row: Row, node: Node, mask: Node | None) -> list[Node | None]:
+    """The masks that the operands of a linear row inherit; dropping a mask is always safe."""
+    nothing: list[Node | None] = [None] * len(node.args)
+    if node.op == "where":
+        condition = node.args[0]
+        taken, other = condition, apply("logical_not", condition)
+        both = [taken, other] if mask is None else [apply("logical_and", m, mask) for m in (taken, other)]
+        return [None, *both]
+    if mask is None:
+        return nothing
+    if node.op in ("add", "subtract", "negative", "convert"):
+        return [mask] * len(node.args)
+    if node.op == "broadcast_to":
+        source = node.args[0].shape
+        axes = tuple([k for k, (s, w) in enumerate(zip(source, node.shape, strict=True)) if s != w])
+        return [apply("reshape", any_over(mask, axes), shape=source)]
+    if row.is_movement and row.rule is not None:
+        return list(row.rule(mask, node))
+    return nothing
+
+
+def _accumulate(sums: dict[Node, Cotangent], node: Node, new: Cotangent) -> None:
+    old = sums.get(node)
+    if old is None:
+        sums[node] = new
+        return
+    shared = None if old.mask is None or new.mask is None else apply("logical_or", old.mask, new.mask)
+    sums[node] = Cotangent(old.value + new.value, shared)
+
+
+def vjp(graph: Graph, argnums: Sequence[int]) -> Graph:
+    """(x, ct) -> (f(x), ct' J): cotangents of all outputs become further inputs, ct' J further outputs."""
+    builder = graph.builder
+    seeds = [builder.input(f"ct_{k}", y.shape, y.dtype) for k, y in enumerate(graph.outputs)]
+    wrt = [graph.inputs[k] for k in argnums]
+    pulled = pull_back(graph.outputs, seeds, wrt)
+    filled = [builder.zeros(x.shape, x.dtype) if c is None else c for x, c in zip(wrt, pulled, strict=True)]
+    return Graph((*graph.inputs, *seeds), (*graph.outputs, *filled), graph.guards)
+
+
+def gradient(output: Node, wrt: Sequence[Node]) -> list[Node]:
+    """d output / d wrt for an output of one element."""
+    builder = output.builder
+    seed = builder.full(output.shape, 1.0, output.dtype)
+    pulled = pull_back([output], [seed], wrt)
+    return [builder.zeros(x.shape, x.dtype) if c is None else c for x, c in zip(wrt, pulled, strict=True)]
