@@ -32,8 +32,10 @@ def _square(node: Node) -> Node | None:
 
 
 def _signs_outwards(node: Node) -> Node | None:
-    # (-a) * b -> -(a * b)
+    # (-a) * b -> -(a * b),  (-a) * (-b) -> a * b
     a, b = node.args
+    if a.op == b.op == "negative":
+        return apply(node.op, a.args[0], b.args[0])
     if a.op == "negative":
         return apply("negative", apply(node.op, a.args[0], b))
     return apply("negative", apply(node.op, a, b.args[0])) if b.op == "negative" else None
