@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hesse_engine.ir.graph import FLOAT64, Builder, DType, Graph, Node, Shape
-from hesse_engine.ir.ops import ROWS
+from hesse_engine.ir.rows import ROWS
 
 
 def op(name: str, *args: Any, **attrs: Any) -> Node:

@@ -32,7 +32,7 @@ def check(graph: Graph) -> None:
 
 
 def _check_node(node: Node) -> None:
-    row = ROWS.get(node.op)
+    row = ROWS.load().get(node.op)
     if row is None:
         raise GraphError("unknown-op", f"There is no op {node.op!r}.", node=repr(node))
     if row.kind == "composite":

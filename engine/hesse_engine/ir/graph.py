@@ -132,13 +132,14 @@ def size_of(shape: Shape) -> int:
 class Builder:
     """Makes and interns nodes. `library` ('numpy' or 'torch') decides type promotion of integers with floats."""
 
-    __slots__ = ("_interned", "constant_bytes", "library", "limits", "nodes")
+    __slots__ = ("_checked_shapes", "_interned", "constant_bytes", "library", "limits", "nodes")
 
     def __init__(self, limits: Limits | None = None, library: str = "numpy") -> None:
         self.limits, self.library = limits or Limits(), library
         self.nodes: list[Node] = []
         self.constant_bytes = 0
         self._interned: dict[Any, Node] = {}
+        self._checked_shapes: set[Shape] = set()
 
     def make(self, op: str, args: tuple[Node, ...], attrs: Mapping[str, Any], shape: Shape, dtype: DType) -> Node:
         """The interned node; args must belong to this builder, attrs must be hashable and in the row's order."""
@@ -151,20 +152,25 @@ class Builder:
     def _new(
         self, op: str, args: tuple[Node, ...], attrs: Mapping[str, Any], shape: Shape, dtype: DType, value: Array | None
     ) -> Node:
+        if len(self.nodes) >= self.limits.nodes:
+            raise LimitError("too-many-nodes", f"The graph has more than {self.limits.nodes} nodes.")
+        if shape not in self._checked_shapes:
+            self._check_shape(op, shape)
+        node = object.__new__(Node)
+        node.builder, node.number, node.op, node.args, node.attrs = self, len(self.nodes), op, args, attrs
+        node.shape, node.dtype, node.value = shape, dtype, value
+        self.nodes.append(node)
+        return node
+
+    def _check_shape(self, op: str, shape: Shape) -> None:
         limits = self.limits
-        if len(self.nodes) >= limits.nodes:
-            raise LimitError("too-many-nodes", f"The graph has more than {limits.nodes} nodes.")
         if len(shape) > limits.rank:
             raise LimitError("rank-too-high", f"{op} has rank {len(shape)}; at most {limits.rank} is allowed.")
         if size_of(shape) > limits.elements:
             raise LimitError(
                 "too-many-elements", f"{op} has shape {list(shape)}; at most {limits.elements} elements are allowed."
             )
-        node = object.__new__(Node)
-        node.builder, node.number, node.op, node.args, node.attrs = self, len(self.nodes), op, args, attrs
-        node.shape, node.dtype, node.value = shape, dtype, value
-        self.nodes.append(node)
-        return node
+        self._checked_shapes.add(shape)
 
     def input(self, name: str, shape: Shape, dtype: DType) -> Node:
         """A fresh input; two inputs are never the same node, whatever their names."""
@@ -195,9 +201,14 @@ class Builder:
         """The structural zero: adding it is nothing, multiplying by it is the structural zero again."""
         return self.make("zeros", (), {"shape": shape, "dtype": str(dtype)}, shape, dtype)
 
-    def full(self, shape: Shape, value: float, dtype: DType) -> Node:
-        scalar = self.constant(value, dtype)
-        return apply("broadcast_to", scalar, shape=shape) if shape else scalar
+    def full(self, shape: Shape, value: Any, dtype: DType) -> Node:
+        """A scalar repeated."""
+        key = ("full", shape, dtype, repr(value))  # repr keeps 0.0 and -0.0, 1 and True apart
+        node = self._interned.get(key)
+        if node is None:
+            scalar = self.constant(value, dtype)
+            node = self._interned[key] = apply("broadcast_to", scalar, shape=shape) if shape else scalar
+        return node
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,7 +12,9 @@ A `composite` is a name with an expansion into the other four: it never stands i
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from hesse_engine.ir.graph import Node
 
 Kind = Literal["leaf", "pointwise", "linear", "bilinear", "nonlinear", "composite"]
-ROWS: dict[str, Row] = {}
+FAMILIES = "hesse_engine.ir.ops"  # the package whose import registers every family of rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,29 @@ class Row:
         return self.slots is None or slot in self.slots
 
 
+class Table(dict[str, Row]):
+    """The rows by name. The op families are imported on first need, once, whatever number of threads asks."""
+
+    _lock = threading.RLock()
+    _is_loaded = False
+
+    def load(self) -> Table:
+        """This table with every family in it."""
+        with self._lock:
+            if not self._is_loaded:
+                importlib.import_module(FAMILIES)
+                self._is_loaded = True
+        return self
+
+    def __missing__(self, name: str) -> Row:
+        if name in self.load():  # another thread may have finished loading since the look-up
+            return self[name]
+        raise KeyError(name)
+
+
+ROWS = Table()
+
+
 def register(row: Row) -> Row:
     """Add a row, refusing at import what would otherwise fail at a request."""
     if row.name in ROWS:
@@ -66,7 +91,7 @@ def describe() -> list[dict[str, Any]]:
     """The table as data, for `GET /v1/ops` and the docs: one entry per op, leaves left out."""
     return [
         {"name": r.name, "kind": r.kind, "arity": r.arity, "attrs": list(r.attrs), "doc": " ".join(r.doc.split())}
-        for r in sorted(ROWS.values(), key=lambda r: r.name)
+        for r in sorted(ROWS.load().values(), key=lambda r: r.name)
         if r.kind != "leaf"
     ]
 

@@ -21,8 +21,7 @@ from typing import Any
 
 from hesse_engine.errors import GraphError, HesseError, LimitError
 from hesse_engine.ir.graph import Builder, Graph, Limits, Node
-from hesse_engine.ir.ops import ROWS
-from hesse_engine.ir.rows import Row
+from hesse_engine.ir.rows import ROWS, Row
 from hesse_engine.ir.tensor import decode_dtype, decode_shape, decode_tensor, encode_tensor
 from hesse_engine.ir.walk import reachable
 
@@ -183,7 +182,7 @@ class _Reader:
     def _build(self, k: int) -> None:
         entry, at = self.body["nodes"][k], f"{self.pointer}/nodes/{k}"
         name, op = entry["id"], entry.get("op")
-        row = ROWS.get(op) if isinstance(op, str) else None
+        row = ROWS.load().get(op) if isinstance(op, str) else None
         if row is None or (row.kind == "leaf" and row.name != "zeros"):
             raise GraphError("unknown-op", "There is no such op; GET /v1/ops lists them.", pointer=f"{at}/op", node=name)
         args = [self._reference(a, f"{at}/args/{j}", name) for j, a in enumerate(entry.get("args", []))]

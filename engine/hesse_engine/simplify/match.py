@@ -20,7 +20,7 @@ def rewrite(outputs: Sequence[Node], rules: Mapping[str, Sequence[Rule]]) -> lis
             args = tuple([new[a] for a in node.args])
             if args != node.args:
                 changed = rebuild(node, args)
-        new[node] = _settle(changed, rules)
+        new[node] = _settle(changed, rules) if changed.op in rules else changed
     return [new[n] for n in outputs]
 
 

@@ -23,18 +23,29 @@ def fold_constants(outputs: Sequence[Node]) -> list[Node]:
     A repeated constant (`broadcast_to`) stays a view. What would exceed the budget is left for run time.
     """
     budget = FOLD_ELEMENTS
+    order = reachable(outputs)
+    uniform = {n for n in order if not n.args and scalar_value(n) is not None}
+    constants = [n for n in order if n.value is not None]
+    if not constants and not uniform:
+        return list(outputs)
     new: dict[Node, Node] = {}
-    for node in reachable(outputs):
-        args = tuple([new[a] for a in node.args])
+    for node in order:
+        if not node.args:
+            continue
+        args = tuple([new.get(a, a) for a in node.args])
         changed = node if args == node.args else rebuild(node, args)
         row = ROWS[node.op]
-        if args and row.vm is not None and all([scalar_value(a) is not None for a in args]):
-            changed = _fold_uniform(changed)
-        elif args and node.op not in VIEWS and all([a.value is not None for a in args]) and node.size <= budget:
+        if all([a in uniform for a in args]):
+            if row.vm is not None:
+                changed = _fold_uniform(changed)
+            if row.vm is not None or node.op in ("broadcast_to", "reshape"):
+                uniform.add(changed)
+        elif node.op not in VIEWS and node.size <= budget and all([a.value is not None for a in args]):
             budget -= node.size
             changed = node.builder.constant(_value(changed, [a.value for a in args]), node.dtype)
-        new[node] = changed
-    return [new[n] for n in outputs]
+        if changed is not node:
+            new[node] = changed
+    return [new.get(n, n) for n in outputs]
 
 
 def _fold_uniform(node: Node) -> Node:

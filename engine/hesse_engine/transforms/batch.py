@@ -24,7 +24,7 @@ def batch(outputs: Sequence[Node], batched: Mapping[Node, Node], size: int) -> l
         if node in new:
             continue
         flags = [a in new for a in node.args]
-        if any(flags):
+        if True in flags:
             rule = ROWS[node.op].batch
             assert rule is not None, node.op
             new[node] = rule(node, [new.get(a, a) for a in node.args], flags, size)
