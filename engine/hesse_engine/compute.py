@@ -10,17 +10,21 @@ from typing import Any
 from hesse_engine.arguments import check_differentiable, check_inputs, check_vector
 from hesse_engine.backend import reference
 from hesse_engine.backend.device import check_device, check_threads
-from hesse_engine.backend.plan import Plan, chosen_chunk, flops_of, readable_bytes
+from hesse_engine.backend.direct import DirectProgram
+from hesse_engine.backend.matrix import MatrixProgram, check_budget, is_within_budget
+from hesse_engine.backend.plan import Plan, flops_of
 from hesse_engine.backend.program import Program, build_program
-from hesse_engine.backend.sweep import LinearMap, SweepProgram
+from hesse_engine.backend.sweep import fitting_sweep
 from hesse_engine.derivatives import DERIVATIVES, Derivative, Derived, Problem
-from hesse_engine.errors import InputError, LimitError, StateError
-from hesse_engine.ir.graph import Array, DType, Graph, Node
+from hesse_engine.errors import InputError, StateError
+from hesse_engine.ir.graph import Array, Graph, Node
 from hesse_engine.ir.walk import reachable
 from hesse_engine.options import Options, normalized_argnums
 from hesse_engine.result import Result
 from hesse_engine.simplify.passes import simplify, simplify_nodes
 from hesse_engine.strict import check_strict
+from hesse_engine.structure.pushing import QuadraticForm, second_differential
+from hesse_engine.structure.sinking import sink
 
 
 def compute(
@@ -46,10 +50,12 @@ def prepare(graph: Graph, operation: str, options: Options | None = None) -> Pre
     if row is None:
         raise StateError("unknown-operation", f"The operations are {', '.join(DERIVATIVES)}.")
     problem = pose(graph, row, chosen)
+    form = quadratic_form(problem) if row.name == "hessian" else None
+    program = DirectProgram(form, problem) if form is not None else None
+    if program is not None and is_within_budget(program, chosen):
+        return _lower(problem, row, Derived("direct-assembly"), program)
     derived = row.derive(problem)
-    direct = simplify_nodes([*derived.value, *derived.output, *problem.aux])
-    linear = LinearMap(derived.sweep) if derived.sweep is not None else None
-    return _lower(graph, row, problem, derived, direct, linear)
+    return _lower(problem, row, derived, None if derived.sweep is None else fitting_sweep(derived.sweep, problem))
 
 
 def pose(graph: Graph, row: Derivative, options: Options) -> Problem:
@@ -92,9 +98,8 @@ class Prepared:
     row: Derivative
     seeds: tuple[Node, ...]
     direct: Program | None
-    sweep: SweepProgram | None
+    matrix: MatrixProgram | None
     counts: tuple[int, int, int]  # of value, output and auxiliary nodes in `direct`
-    dtypes: tuple[tuple[DType, ...], ...]
     is_bare: bool
 
     def __call__(self, inputs: Sequence[Array], v: Sequence[Array] | None = None) -> Result:
@@ -105,8 +110,8 @@ class Prepared:
         found = [] if self.direct is None else self.direct.run([*arrays, *seeds])
         n_value, n_output, _ = self.counts
         value: Any = found[:n_value]
-        if self.sweep is not None:
-            value = self._nested(self.sweep.run(arrays, self.dtypes))
+        if self.matrix is not None:
+            value = self._nested(self.matrix.run(arrays))
         elif self.row.name == "value":
             value = _bare(value, len(value) == 1)
         elif self.row.vector == "inputs" and self.row.name == "jvp":
@@ -131,7 +136,7 @@ class Prepared:
 
     @property
     def programs(self) -> list[Program]:
-        return ([] if self.direct is None else [self.direct]) + ([] if self.sweep is None else self.sweep.programs)
+        return ([] if self.direct is None else [self.direct]) + ([] if self.matrix is None else self.matrix.programs)
 
     def _stats(self, seconds: float) -> dict[str, Any]:
         plan, programs = self.plan, self.programs
@@ -156,74 +161,46 @@ def _bare(values: list[Any], is_bare: bool) -> Any:
     return values[0] if is_bare else values
 
 
-def _lower(
-    graph: Graph, row: Derivative, problem: Problem, derived: Derived, direct: list[Node], linear: LinearMap | None
-) -> Prepared:
-    options = problem.options
-    threads, inputs = check_threads(options.threads), problem.graph.inputs
-    program = None
-    if direct:
-        program = build_program([*inputs, *derived.seeds], direct, threads=threads, tier=options.tier)
-    dtypes = _block_dtypes(row, problem, derived)
-    result_bytes = sum([n.size * n.dtype.itemsize for n in derived.value])
-    sweep, columns, width = None, 0, 0
-    if linear is not None:
-        rows, wrt = (linear.faces, linear.seeded) if linear.is_forward else (linear.seeded, linear.faces)
-        result_bytes = sum([r.size * x.size * dtypes[i][j].itemsize
-                            for i, r in enumerate(rows) for j, x in enumerate(wrt)])
-        columns, width = linear.count, chosen_chunk(linear.count, linear.widest, linear.dtype.itemsize,
-                                                    options.chunk_size)
-        _check_budget(result_bytes, 0, options, width)
-        sweep, width = _fitting_sweep(linear, inputs, width, result_bytes, options)
-    peak = result_bytes + (0 if sweep is None else sweep.workspace_bytes) + (
-        0 if program is None else max(0, program.predicted_bytes - (result_bytes if sweep is None else 0)))
-    _check_budget(peak, 0, options, width)
-    passes = sweep.images if sweep is not None else []
-    derived_nodes = reachable([*direct, *passes])
-    chunks = 0 if sweep is None else sweep.chunks
-    plan = Plan(
-        row.name, derived.strategy, check_device(options.device), threads, columns, width, chunks,
-        len(reachable(graph.outputs)), len(derived_nodes), flops_of(derived_nodes) * max(1, chunks), result_bytes, peak,
-    )
+def quadratic_form(problem: Problem) -> QuadraticForm | None:
+    """The Hessian as a form over linear images of the inputs, where the function allows it and no strategy was asked."""
+    if problem.options.strategy != "auto" or len(problem.outputs) != 1 or problem.outputs[0].size != 1:
+        return None
+    return second_differential(sink(problem.outputs[0], problem.wrt), problem.wrt)
+
+
+def _lower(problem: Problem, row: Derivative, derived: Derived, matrix: MatrixProgram | None) -> Prepared:
+    options, inputs = problem.options, problem.graph.inputs
+    nodes = simplify_nodes([*derived.value, *derived.output, *problem.aux])
+    direct = None
+    if nodes:
+        seeded = [*inputs, *derived.seeds]
+        direct = build_program(seeded, nodes, threads=check_threads(options.threads), tier=options.tier)
+    plan = _plan(problem, row, derived, nodes, direct, matrix)
+    if matrix is None:
+        check_budget(plan.predicted_peak_bytes, options)
     is_bare = isinstance(options.argnums, int) or (options.argnums is None and len(problem.wrt) == 1)
     counts = (len(derived.value), len(derived.output), len(problem.aux))
-    return Prepared(plan, problem, row, derived.seeds, program, sweep, counts, dtypes, is_bare)
+    return Prepared(plan, problem, row, derived.seeds, direct, matrix, counts, is_bare)
 
 
-def _fitting_sweep(
-    linear: LinearMap, inputs: Sequence[Node], width: int, result_bytes: int, options: Options
-) -> tuple[SweepProgram, int]:
-    """The sweep of the widest chunk, at most `width`, whose predicted peak is within the budget."""
-    while True:
-        sweep = SweepProgram(linear, inputs, width, preallocate=options.preallocate,
-                             threads=check_threads(options.threads), tier=options.tier)
-        peak = result_bytes + sweep.workspace_bytes
-        if options.max_memory_bytes is None or peak <= options.max_memory_bytes:
-            return sweep, width
-        if width <= 1:
-            _check_budget(peak, result_bytes, options, 1)
-        spare = max(0, options.max_memory_bytes - result_bytes)
-        width = max(1, min(width - 1, int(width * spare / max(1, sweep.workspace_bytes))))
-
-
-def _check_budget(peak: int, result_bytes: int, options: Options, width: int) -> None:
-    budget = options.max_memory_bytes
-    if budget is not None and peak > budget:
-        workspace = f" ({readable_bytes(result_bytes)} of it the result)" if result_bytes else ""
-        raise LimitError(
-            "over-memory-budget",
-            f"The computation is predicted to need {peak:,} bytes{workspace}, more than max_memory_bytes = {budget:,}; "
-            f"nothing was allocated. The chunk size considered was {width}, the smallest that could fit is 1.",
-            hint="Raise max_memory_bytes, ask for fewer inputs (argnums), or use hvp for products with the matrix.",
-        )
-
-
-def _block_dtypes(row: Derivative, problem: Problem, derived: Derived) -> tuple[tuple[DType, ...], ...]:
-    """torch.autograd.functional gives block [i][j] the dtype of input j; torch.func that of row i going forward."""
-    if derived.sweep is None:
-        return ()
-    forward = problem.is_func and derived.sweep.mode == "forward"
-    return tuple([tuple([r.dtype if forward else x.dtype for x in derived.sweep.wrt]) for r in derived.sweep.rows])
+def _plan(
+    problem: Problem, row: Derivative, derived: Derived, nodes: list[Node], direct: Program | None,
+    matrix: MatrixProgram | None,
+) -> Plan:
+    results = sum([n.size * n.dtype.itemsize for n in derived.value])
+    peak = 0 if direct is None else direct.predicted_bytes
+    columns = width = chunks = 0
+    if matrix is not None:
+        results = matrix.result_bytes
+        peak += results + matrix.workspace_bytes
+        columns, width, chunks = matrix.columns, matrix.width, matrix.chunks
+        nodes = [*nodes, *matrix.nodes]
+    order = reachable(nodes)
+    return Plan(
+        row.name, derived.strategy, check_device(problem.options.device), check_threads(problem.options.threads),
+        columns, width, chunks, len(reachable(problem.graph.outputs)), len(order), flops_of(order) * max(1, chunks),
+        results, peak,
+    )
 
 
 __all__ = ["Options", "Plan", "Prepared", "Result", "compute", "guards_hold", "prepare"]

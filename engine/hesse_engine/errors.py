@@ -21,6 +21,8 @@ from typing import Any
 class HesseError(Exception):
     """An error with a stable `code`; `str(error)` says what was given, what is allowed and what to do."""
 
+    request_id: str | None = None  # of the request that was answered with it, set by the client
+
     def __init__(
         self,
         code: str,
@@ -96,15 +98,17 @@ def _declare(cls: type[HesseError], status: int, *codes: str) -> None:
 
 _declare(GraphError, 422, "graph-format", "unknown-op", "graph-cycle", "dangling-id", "duplicate-id", "wrong-arity",
          "bad-attribute", "shape-mismatch", "dtype-mismatch", "expression-syntax", "unknown-name", "no-outputs")
-_declare(InputError, 422, "bad-tensor", "non-finite-token", "bad-option", "wrong-inputs", "bad-chunk-size", "bad-argnums",
-         "bad-device", "device-absent", "constant-overflow", "bad-layout", "vmap-in-dims", "vmap-size", "bad-dims", "not-floating-primal")
-_declare(InputError, 400, "malformed-json")
-_declare(ArgumentTypeError, 422, "bad-type", "cut-graph", "bad-outputs", "no-rule", "argnums-type")
+_declare(InputError, 422, "bad-tensor", "bad-request", "bad-option", "wrong-inputs", "bad-chunk-size",
+         "bad-device", "device-absent", "constant-overflow", "bad-layout", "vmap-in-dims", "vmap-size", "bad-dims",
+         "not-floating-primal", "not-tensor")
+_declare(InputError, 400, "malformed-json", "non-finite-token")
+_declare(ArgumentTypeError, 422, "bad-type", "cut-graph", "bad-outputs", "no-rule")
 _declare(FunctionError, 422, "not-scalar", "not-single", "not-real", "not-floating", "not-floating-output", "bad-v", "independent",
-         "strict-vectorize", "vmap-branch", "vmap-item", "no-tensor-output", "empty-output", "unsupported-complex")
+         "strict-vectorize", "ambiguous-tensor", "vmap-branch", "vmap-item", "no-tensor-output", "empty-output", "unsupported-complex",
+         "bad-argnums", "argnums-type", "bad-randomness", "bad-structure", "bad-aux", "empty-result")
 _declare(IndexRangeError, 422, "index-out-of-range")
 _declare(UnsupportedError, 422, "unsupported", "forward-mode-needs-vectorize")
-_declare(LimitError, 413, "too-many-nodes", "too-many-elements", "rank-too-high", "attribute-too-large", "body-too-large",
+_declare(LimitError, 413, "too-many-nodes", "too-many-elements", "rank-too-high", "attribute-too-large", "expression-too-long", "body-too-large",
          "over-memory-budget", "result-too-large")
 _declare(BranchError, 422, "bad-strategy")
 _declare(StateError, 404, "unknown-function", "unknown-operation", "not-found")
@@ -112,8 +116,10 @@ _declare(StateError, 405, "method-not-allowed")
 _declare(StateError, 409, "graph-point-specific")
 _declare(StateError, 415, "unsupported-media-type")
 _declare(StateError, 504, "deadline-exceeded")
-_declare(StateError, 503, "busy", "not-ready")
-_declare(StateError, 500, "internal", "worker-died")
+_declare(StateError, 403, "cross-origin")
+_declare(StateError, 408, "body-timeout")
+_declare(StateError, 503, "busy", "not-ready", "worker-died", "store-unavailable")
+_declare(StateError, 500, "internal")
 
 
 def rebuild(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hesse_engine.backend.device import check_device, check_threads
-from hesse_engine.errors import ArgumentTypeError, InputError
+from hesse_engine.errors import FunctionError, InputError
 
 APIS = ("functional", "func")
 HESSIAN_STRATEGIES = ("forward-over-reverse", "reverse-over-reverse", "forward-over-forward", "reverse-over-forward")
@@ -85,21 +85,18 @@ def check_chunk_size(chunk_size: Any) -> None:
 
 def normalized_argnums(argnums: Any, count: int) -> tuple[int, ...]:
     """Positions in [0, count); torch's words for what is wrong."""
+    at = "/options/argnums"
     if isinstance(argnums, bool) or not isinstance(argnums, (int, tuple)):
-        raise ArgumentTypeError(
-            "argnums-type", f"argnums must be int or Tuple[int, ...], got: {type(argnums)}", pointer="/options/argnums"
-        )
+        raise FunctionError("argnums-type", f"argnums must be int or Tuple[int, ...], got: {type(argnums)}", pointer=at)
     numbers = argnums if isinstance(argnums, tuple) else (argnums,)
-    if not numbers:
-        raise InputError("bad-argnums", "argnums must be non-empty, got argnums=()", pointer="/options/argnums")
     for k in numbers:
         if type(k) is not int:
-            raise ArgumentTypeError("argnums-type", f"argnums must be int or Tuple[int, ...], got: {type(k)}",
-                                    pointer="/options/argnums")
+            raise FunctionError("argnums-type", f"argnum must be int, got: {type(k)}", pointer=at)
         if not -count <= k < count:
-            raise InputError("bad-argnums", f"Got argnum={k}, but only {count} positional inputs",
-                             pointer="/options/argnums")
+            raise FunctionError("bad-argnums", f"Got argnum={k}, but only {count} positional inputs", pointer=at)
+    if not numbers:
+        raise FunctionError("bad-argnums", "argnums must be non-empty", pointer=at)
     positions = tuple([k % count for k in numbers])
     if len(set(positions)) != len(positions):
-        raise InputError("bad-argnums", f"argnums elements must be unique, got {argnums}", pointer="/options/argnums")
+        raise FunctionError("bad-argnums", f"argnums elements must be unique, got {argnums}", pointer=at)
     return positions

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hesse_engine.backend.device import check_threads
+from hesse_engine.backend.matrix import Blocks, check_budget
+from hesse_engine.backend.plan import chosen_chunk
 from hesse_engine.backend.program import Program, build_program
 from hesse_engine.ir.graph import Array, DType, Node, apply, flat, is_zero
 from hesse_engine.ir.walk import dependents, reachable
@@ -19,9 +22,7 @@ from hesse_engine.transforms.jvp import push_forward
 from hesse_engine.transforms.vjp import pull_back
 
 if TYPE_CHECKING:
-    from hesse_engine.derivatives import Sweep
-
-Blocks = list[list[Array]]
+    from hesse_engine.derivatives import Problem, Sweep
 
 
 class LinearMap:
@@ -87,10 +88,16 @@ def frontier(outputs: Sequence[Node], seeds: Node) -> list[Node]:
 class SweepProgram:
     """A sweep of fixed width: `run(inputs)` gives the blocks [row][wrt] of shape row.shape + wrt.shape."""
 
-    def __init__(
-        self, linear: LinearMap, inputs: Sequence[Node], width: int, *, preallocate: bool, threads: int, tier: str
-    ) -> None:
-        self.linear, self.width, self.preallocate = linear, width, preallocate
+    def __init__(self, linear: LinearMap, problem: Problem, width: int) -> None:
+        options, inputs = problem.options, problem.graph.inputs
+        threads, tier = check_threads(options.threads), options.tier
+        self.linear, self.width, self.preallocate = linear, width, options.preallocate
+        self.columns = linear.count
+        rows, wrt = (linear.faces, linear.seeded) if linear.is_forward else (linear.seeded, linear.faces)
+        self.rows, self.wrt = rows, wrt
+        # torch.autograd.functional gives block [i][j] the dtype of input j; torch.func that of row i going forward
+        by_row = problem.is_func and linear.is_forward
+        self.dtypes = [[r.dtype if by_row else x.dtype for x in wrt] for r in rows]
         self.chunks = -(-linear.count // width) if width else 0
         self.seeds, self.images = linear.batched(max(width, 1))
         # with one chunk there is nothing to hoist
@@ -120,10 +127,19 @@ class SweepProgram:
         """The images are the blocks: one chunk, forward, one input."""
         return self.chunks == 1 and self.linear.is_forward and len(self.linear.seeded) == 1
 
-    def run(self, inputs: Sequence[Array], dtypes: Sequence[Sequence[DType]]) -> Blocks:
+    @property
+    def result_bytes(self) -> int:
+        return sum([r.size * x.size * self.dtypes[i][j].itemsize
+                    for i, r in enumerate(self.rows) for j, x in enumerate(self.wrt)])
+
+    @property
+    def nodes(self) -> list[Node]:
+        return [*self.hoisted, *self.images]
+
+    def run(self, inputs: Sequence[Array]) -> Blocks:
         hoisted = [] if self.before is None else self.before.run(inputs)
         collect = self._write if self.preallocate or self.chunks <= 1 else self._concatenate
-        return collect([*inputs, *hoisted], dtypes)
+        return collect([*inputs, *hoisted])
 
     def _chunk(self, arrays: Sequence[Array], start: int) -> list[Array]:
         """The images of seeds start, start + 1, ...; the last chunk is padded with zero seeds, dropped by the caller."""
@@ -139,39 +155,34 @@ class SweepProgram:
             for face, image in faces
         ]
 
-    def _write(self, arrays: Sequence[Array], dtypes: Sequence[Sequence[DType]]) -> Blocks:
+    def _write(self, arrays: Sequence[Array]) -> Blocks:
         """Chunks straight into blocks that were allocated once."""
         linear = self.linear
         if self._is_direct:
             parts = self._chunk(arrays, 0)
-            return [[self._shaped(p, 0, i, dtypes)] for i, p in enumerate(parts)]
-        blocks = self._empty(dtypes)
+            return [[self._shaped(p, i)] for i, p in enumerate(parts)]
+        blocks = self._empty()
         for start in range(0, linear.count, max(self.width, 1)):
             self._place(blocks, self._chunk(arrays, start), start)
         return [[b.reshape(self._shape(i, j)) for j, b in enumerate(row)] for i, row in enumerate(blocks)]
 
-    def _concatenate(self, arrays: Sequence[Array], dtypes: Sequence[Sequence[DType]]) -> Blocks:
+    def _concatenate(self, arrays: Sequence[Array]) -> Blocks:
         """All chunks kept, then joined: torch's default for jacrev."""
         linear = self.linear
         chunks = [self._chunk(arrays, start) for start in range(0, linear.count, self.width)]
-        blocks = self._empty(dtypes)
+        blocks = self._empty()
         self._place(blocks, [np.concatenate(parts, axis=1) for parts in zip(*chunks, strict=True)], 0)
         return [[b.reshape(self._shape(i, j)) for j, b in enumerate(row)] for i, row in enumerate(blocks)]
 
-    def _rows_wrt(self) -> tuple[Sequence[Node], Sequence[Node]]:
-        linear = self.linear
-        return (linear.faces, linear.seeded) if linear.is_forward else (linear.seeded, linear.faces)
-
     def _shape(self, i: int, j: int) -> tuple[int, ...]:
-        rows, wrt = self._rows_wrt()
-        return (*rows[i].shape, *wrt[j].shape)
+        return (*self.rows[i].shape, *self.wrt[j].shape)
 
-    def _shaped(self, part: Array, j: int, i: int, dtypes: Sequence[Sequence[DType]]) -> Array:
-        return np.ascontiguousarray(part.astype(dtypes[i][j], copy=False)).reshape(self._shape(i, j))
+    def _shaped(self, part: Array, i: int) -> Array:
+        return np.ascontiguousarray(part.astype(self.dtypes[i][0], copy=False)).reshape(self._shape(i, 0))
 
-    def _empty(self, dtypes: Sequence[Sequence[DType]]) -> Blocks:
-        rows, wrt = self._rows_wrt()
-        return [[np.empty((r.size, x.size), dtypes[i][j]) for j, x in enumerate(wrt)] for i, r in enumerate(rows)]
+    def _empty(self) -> Blocks:
+        return [[np.empty((r.size, x.size), self.dtypes[i][j]) for j, x in enumerate(self.wrt)]
+                for i, r in enumerate(self.rows)]
 
     def _place(self, blocks: Blocks, parts: Sequence[Array], start: int) -> None:
         """Distribute the images of seeds start, ... over the blocks of the seeded side."""
@@ -187,3 +198,22 @@ class SweepProgram:
                     else:
                         blocks[s][f][low - at:high - at, :] = piece.T
             at += node.size
+
+
+def fitting_sweep(sweep: Sweep, problem: Problem) -> SweepProgram:
+    """The sweep in chunks of the planned width, or of a smaller one whose predicted peak is within the budget."""
+    linear, options = LinearMap(sweep), problem.options
+    width = chosen_chunk(linear.count, linear.widest, linear.dtype.itemsize, options.chunk_size)
+    budget = options.max_memory_bytes
+    if budget is not None:
+        result = sum([r.size for r in sweep.rows]) * sum([x.size for x in sweep.wrt]) * linear.dtype.itemsize
+        check_budget(result, options)
+    while True:
+        program = SweepProgram(linear, problem, width)
+        peak = program.result_bytes + program.workspace_bytes
+        if budget is None or peak <= budget:
+            return program
+        if width <= 1:
+            check_budget(peak, options, program.result_bytes)
+        spare = max(0, budget - program.result_bytes)
+        width = max(1, min(width - 1, int(width * spare / max(1, program.workspace_bytes))))

@@ -34,7 +34,7 @@ def pull_back(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence
     active = connected(order, set(wrt))
     sums: dict[Node, Cotangent] = {}
     for node, value in zip(outputs, cotangents, strict=True):
-        _accumulate(sums, node, Cotangent(value))
+        sums[node] = merged(sums.get(node), Cotangent(value))
     stop = set(wrt)
     for node in reversed(order):
         if node not in sums or node not in active or node in stop:
@@ -42,7 +42,7 @@ def pull_back(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence
         ct = sums.pop(node)
         for arg, contribution in zip(node.args, transposed(node, ct, active), strict=True):
             if contribution is not None and arg in active:
-                _accumulate(sums, arg, contribution)
+                sums[arg] = merged(sums.get(arg), contribution)
     return [sums[n].value if n in sums else None for n in wrt]
 
 
@@ -111,13 +111,12 @@ def _moved_masks(row: Row, node: Node, mask: Node | None) -> list[Node | None]:
     return nothing
 
 
-def _accumulate(sums: dict[Node, Cotangent], node: Node, new: Cotangent) -> None:
-    old = sums.get(node)
+def merged(old: Cotangent | None, new: Cotangent) -> Cotangent:
+    """The sum of two contributions; it is masked only where both are."""
     if old is None:
-        sums[node] = new
-        return
-    shared = None if old.mask is None or new.mask is None else apply("logical_or", old.mask, new.mask)
-    sums[node] = Cotangent(old.value + new.value, shared)
+        return new
+    mask = None if old.mask is None or new.mask is None else apply("logical_or", old.mask, new.mask)
+    return Cotangent(old.value + new.value, mask)
 
 
 def vjp(graph: Graph, argnums: Sequence[int]) -> Graph:

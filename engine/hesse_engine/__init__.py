@@ -1,0 +1,1 @@
+"""Hesse's engine: a graph language, its derivatives, and how they are computed. Start reading at `compute.py`."""

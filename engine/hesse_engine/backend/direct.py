@@ -1,0 +1,206 @@
+"""Direct assembly: one evaluation of the weights of a quadratic form, then H = sum L_a' diag(h) L_b by index arithmetic.
+
+Nothing here depends on how many columns H has: a term costs its own elements. An affine pair of index images is a strided
+add into H, other index images scatter, matrix images are one matrix product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hesse_engine.backend.device import check_threads
+from hesse_engine.backend.matrix import Blocks
+from hesse_engine.backend.program import Program, build_program
+from hesse_engine.ir.graph import Array, Node, apply, flat, is_zero
+from hesse_engine.simplify.passes import simplify_nodes
+from hesse_engine.structure.images import Image, IndexImage, MatrixImage
+from hesse_engine.structure.pushing import QuadraticForm
+
+if TYPE_CHECKING:
+    from hesse_engine.derivatives import Problem
+
+Add = Callable[[Array, list[Array]], None]  # adds one term to H, from the program's outputs
+
+
+@dataclass(frozen=True, slots=True)
+class Strided:
+    """H[slots] += h for slots affine in e: `offset` + steps . e, no slot hit twice."""
+
+    weight: int
+    shape: tuple[int, ...]
+    offset: int
+    strides: tuple[int, ...]
+
+    def __call__(self, matrix: Array, found: list[Array]) -> None:
+        place: Array = np.ndarray(self.shape, matrix.dtype, matrix, self.offset, self.strides)
+        place += found[self.weight]
+
+
+@dataclass(frozen=True, slots=True)
+class Scattered:
+    """H[slots] += h for any slots."""
+
+    weight: int
+    slots: Array
+    is_unique: bool
+
+    def __call__(self, matrix: Array, found: list[Array]) -> None:
+        values, entries = found[self.weight].reshape(-1), matrix.reshape(-1)
+        if self.is_unique:
+            entries[self.slots] += values
+        else:
+            np.add.at(entries, self.slots, values)
+
+
+@dataclass(frozen=True, slots=True)
+class Gram:
+    """H[rows, columns] += A' diag(h) B, and its mirror where the two images differ; B = None selects by index."""
+
+    weight: int
+    left: int
+    right: int | None
+    rows: Array
+    columns: Array
+    is_mirrored: bool
+
+    def __call__(self, matrix: Array, found: list[Array]) -> None:
+        scaled = found[self.left] * found[self.weight].reshape(-1, 1)
+        if self.right is not None:
+            block = scaled.T @ found[self.right]
+        else:  # the other image is x[columns]: row e of the scaled matrix belongs to column columns[e]
+            distinct, inverse = np.unique(self.columns, return_inverse=True)
+            sums = np.zeros((len(distinct), scaled.shape[1]), scaled.dtype)
+            np.add.at(sums, inverse, scaled)
+            matrix[np.ix_(self.rows, distinct)] += sums.T
+            matrix[np.ix_(distinct, self.rows)] += sums
+            return
+        matrix[np.ix_(self.rows, self.columns)] += block
+        if self.is_mirrored:
+            matrix[np.ix_(self.columns, self.rows)] += block.T
+
+
+@dataclass(frozen=True, slots=True)
+class RankTwoUpdate:
+    """H += G' B + B' G with one row of G and B for each scalar."""
+
+    g: tuple[tuple[int, ...], ...]
+    b: tuple[tuple[int, ...], ...]
+
+    def __call__(self, matrix: Array, found: list[Array]) -> None:
+        g, b = (np.stack([np.concatenate([found[k].reshape(-1) for k in row]) for row in rows])
+                for rows in (self.g, self.b))
+        half = g.T @ b
+        matrix += half
+        matrix += half.T
+
+
+class DirectProgram:
+    """The Hessian of a covered function, dense, as blocks [i][j] over the inputs."""
+
+    columns = width = chunks = 0  # no seeds, so any cap on chunks is kept
+
+    def __init__(self, form: QuadraticForm, problem: Problem) -> None:
+        options = problem.options
+        self.wrt, self.size, self.dtype = problem.wrt, flat(problem.wrt), problem.wrt[0].dtype
+        self.lead = problem.outputs[0].shape if problem.is_func else ()
+        self.nodes: list[Node] = []
+        self.slot_bytes = 0
+        self.terms: list[Add] = []
+        for a, b, weight in form.pairs:
+            if not is_zero(weight):
+                self._add_pair(form.images[a], form.images[b], weight, a is b)
+        if form.rank_two:
+            self.terms.append(RankTwoUpdate(
+                tuple([tuple([self._output(n) for n in t.g]) for t in form.rank_two]),
+                tuple([tuple([self._output(n) for n in t.b]) for t in form.rank_two]),
+            ))
+        self.nodes = simplify_nodes(self.nodes)
+        threads = check_threads(options.threads)
+        self.program: Program = build_program(problem.graph.inputs, self.nodes, threads=threads, tier=options.tier)
+
+    @property
+    def programs(self) -> list[Program]:
+        return [self.program]
+
+    @property
+    def result_bytes(self) -> int:
+        return self.size * self.size * self.dtype.itemsize
+
+    @property
+    def workspace_bytes(self) -> int:
+        copies = self.result_bytes if len(self.wrt) > 1 else 0
+        return self.program.predicted_bytes + self.slot_bytes + copies
+
+    def run(self, inputs: Sequence[Array]) -> Blocks:
+        found = self.program.run(inputs)
+        matrix = np.zeros((self.size, self.size), self.dtype)
+        with np.errstate(all="ignore"):
+            for term in self.terms:
+                term(matrix, found)
+        if len(self.wrt) == 1:
+            (x,) = self.wrt
+            return [[matrix.reshape((*self.lead, *x.shape, *x.shape))]]
+        return [[self._block(matrix, i, j) for j in range(len(self.wrt))] for i in range(len(self.wrt))]
+
+    def _block(self, matrix: Array, i: int, j: int) -> Array:
+        (top, high), (left, wide) = [(flat(self.wrt[:k]), self.wrt[k].size) for k in (i, j)]
+        part = matrix[top:top + high, left:left + wide]
+        return part.reshape((*self.lead, *self.wrt[i].shape, *self.wrt[j].shape)).copy()
+
+    def _output(self, node: Node) -> int:
+        self.nodes.append(node)
+        return len(self.nodes) - 1
+
+    def _add_pair(self, a: Image, b: Image, weight: Node, is_square: bool) -> None:
+        if isinstance(a, IndexImage) and isinstance(b, IndexImage):
+            if not self._add_strided(a, b, weight, is_square):
+                self._add_scattered(a, b, weight, is_square)
+            return
+        if isinstance(a, IndexImage):
+            a, b = b, a
+        assert isinstance(a, MatrixImage)
+        left, rows = self._output(a.matrix), a.columns.index.reshape(-1)
+        right = None if isinstance(b, IndexImage) else left if is_square else self._output(b.matrix)
+        columns = (b.index if isinstance(b, IndexImage) else b.columns.index).reshape(-1)
+        self.terms.append(Gram(self._output(weight), left, right, rows, columns, not is_square))
+
+    def _add_strided(self, a: IndexImage, b: IndexImage, weight: Node, is_square: bool) -> bool:
+        """As a strided add, if the slots are affine and, after summing over what they do not move along, distinct."""
+        if a.affine is None or b.affine is None:
+            return False
+        (row, down), (column, right) = a.affine, b.affine
+        still = tuple([k for k, (d, r) in enumerate(zip(down, right, strict=True)) if d == 0 and r == 0])
+        kept = [k for k in range(len(down)) if k not in still]
+        shape = tuple([weight.shape[k] for k in kept])
+        n, item = self.size, self.dtype.itemsize
+        both = [(row * n + column, [down[k] * n + right[k] for k in kept])]
+        if not is_square:
+            both.append((column * n + row, [right[k] * n + down[k] for k in kept]))
+        if not all([_are_distinct(shape, steps) for _, steps in both]):
+            return False
+        at = self._output(apply("sum", weight, axis=still))
+        for offset, steps in both:
+            self.terms.append(Strided(at, shape, offset * item, tuple([s * item for s in steps])))
+        return True
+
+    def _add_scattered(self, a: IndexImage, b: IndexImage, weight: Node, is_square: bool) -> None:
+        rows, columns = a.index.reshape(-1), b.index.reshape(-1)
+        at = self._output(weight)
+        for i, j in [(rows, columns)] + ([] if is_square else [(columns, rows)]):
+            slots = i * self.size + j
+            self.slot_bytes += slots.nbytes
+            self.terms.append(Scattered(at, slots, len(np.unique(slots)) == len(slots)))
+
+
+def _are_distinct(shape: Sequence[int], steps: Sequence[int]) -> bool:
+    """Sufficient: each step is larger than all that the smaller ones can reach together."""
+    reach = 0
+    for step, length in sorted([(abs(s), n) for s, n in zip(steps, shape, strict=True) if n > 1]):
+        if step <= reach:
+            return False
+        reach += step * (length - 1)
+    return True

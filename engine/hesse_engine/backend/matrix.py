@@ -1,0 +1,63 @@
+"""What a program for a matrix result looks like to the pipeline, and the budget it is held to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from hesse_engine.backend.plan import readable_bytes
+from hesse_engine.backend.program import Program
+from hesse_engine.errors import LimitError
+from hesse_engine.ir.graph import Array, Node
+from hesse_engine.options import Options
+
+Blocks = list[list[Array]]
+
+
+class MatrixProgram(Protocol):
+    """Computes blocks [row][wrt] of shape row.shape + wrt.shape."""
+
+    @property
+    def columns(self) -> int: ...  # sweeps in all; 0 where the method needs none
+
+    @property
+    def width(self) -> int: ...  # of them at once
+
+    @property
+    def chunks(self) -> int: ...
+
+    @property
+    def nodes(self) -> list[Node]: ...
+
+    @property
+    def programs(self) -> list[Program]: ...
+
+    @property
+    def result_bytes(self) -> int: ...
+
+    @property
+    def workspace_bytes(self) -> int: ...  # beside inputs and result
+
+    def run(self, inputs: Sequence[Array]) -> Blocks: ...
+
+
+def is_within_budget(program: MatrixProgram, options: Options) -> bool:
+    budget = options.max_memory_bytes
+    return budget is None or program.result_bytes + program.workspace_bytes <= budget
+
+
+def check_budget(peak: int, options: Options, result_bytes: int = 0) -> None:
+    """Refuse a predicted peak over `max_memory_bytes`.
+
+    Raises:
+        LimitError: `over-memory-budget`.
+    """
+    budget = options.max_memory_bytes
+    if budget is not None and peak > budget:
+        workspace = f" ({readable_bytes(result_bytes)} of it the result, one column at a time)" if result_bytes else ""
+        raise LimitError(
+            "over-memory-budget",
+            f"The computation is predicted to need {peak:,} bytes{workspace}, more than max_memory_bytes = {budget:,}; "
+            "nothing was allocated.",
+            hint="Raise max_memory_bytes, ask for fewer inputs (argnums), or use hvp for products with the matrix.",
+        )

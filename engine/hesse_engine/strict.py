@@ -1,0 +1,147 @@
+"""torch's `strict=True`: what does not depend on an input is refused, in torch's words.
+
+Dependence is connectivity of the graph as it was traced, before anything is folded: `x * 0` depends on x, `x.detach()`
+and an index made from x do not. Gradients are derived for it and thrown away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from hesse_engine.errors import FunctionError
+from hesse_engine.ir.graph import Graph, Node
+from hesse_engine.ir.walk import connected, reachable
+from hesse_engine.options import Options
+from hesse_engine.transforms.vjp import pull_back
+
+CREATE = " This is not allowed in strict mode when create_graph=True."
+PLAIN = " This is not allowed in strict mode."
+
+
+def check_strict(
+    graph: Graph, operation: str, count: int, argnums: Sequence[int], options: Options, *, create_graph: bool = False
+) -> None:
+    """Raise unless the first `count` outputs, and what `operation` derives from them, depend on the inputs `argnums`.
+
+    Raises:
+        FunctionError: `independent`.
+    """
+    check = CHECKS.get(operation)
+    if check is not None and options.api == "functional":
+        outputs = list(graph.outputs[:count])
+        wrt = [graph.inputs[k] for k in argnums]
+        for i, node in enumerate(outputs):
+            if not depends(node, wrt):
+                raise _independent(f"Output {i} of the user-provided function does not require gradients. The outputs "
+                                   "must be computed in a differentiable manner from the input when running in strict "
+                                   "mode.")
+        check(outputs, wrt, create_graph)
+
+
+def _independent(message: str) -> FunctionError:
+    return FunctionError("independent", message)
+
+
+def depends(node: Node | None, wrt: Sequence[Node]) -> bool:
+    """Whether derivatives of `node` with respect to any of `wrt` flow at all."""
+    if node is None:
+        return False
+    order = [n for n in reachable([node]) if n.op != "stop_gradient"]
+    return node in connected(order, set(wrt)) and (node.op != "stop_gradient" or node in wrt)
+
+
+def _slopes(outputs: Sequence[Node], wrt: Sequence[Node]) -> list[Node | None]:
+    """ct' J with placeholders for the cotangents; None where an input is not reached."""
+    seeds = [y.builder.input("ct", y.shape, y.dtype) for y in outputs]
+    reached = [any([depends(y, [x]) for y in outputs]) for x in wrt]
+    pulled = pull_back(outputs, seeds, wrt)
+    filled = [x.builder.zeros(x.shape, x.dtype) if c is None else c for x, c in zip(wrt, pulled, strict=True)]
+    return [c if r else None for c, r in zip(filled, reached, strict=True)]
+
+
+def _reach(outputs: Sequence[Node], wrt: Sequence[Node]) -> list[Node]:
+    """The gradients, or torch's error for the first input that no output depends on."""
+    found = []
+    for k, slope in enumerate(_slopes(outputs, wrt)):
+        if slope is None:
+            raise _independent(f"The output of the user-provided function is independent of input {k}.{PLAIN}")
+        found.append(slope)
+    return found
+
+
+def _check_vjp(outputs: list[Node], wrt: list[Node], create_graph: bool) -> None:
+    for k, slope in enumerate(_reach(outputs, wrt)):
+        if create_graph and not depends(slope, wrt):
+            raise _independent(f"The jacobian of the user-provided function is independent of input {k}.{CREATE}")
+
+
+def _check_jvp(outputs: list[Node], wrt: list[Node], create_graph: bool) -> None:
+    slopes = _reach(outputs, wrt)
+    if create_graph and not any([depends(s, wrt) for s in slopes]):
+        raise _independent(f"The jacobian of the user-provided function is independent of input 0.{CREATE}")
+
+
+def _check_jacobian(outputs: list[Node], wrt: list[Node], create_graph: bool) -> None:
+    for i, y in enumerate(outputs):
+        for k, slope in enumerate(_slopes([y], wrt) if y.size else []):
+            if slope is None:
+                raise _independent(f"Output {i} of the user-provided function is independent of input {k}.{PLAIN}")
+            if create_graph and not depends(slope, wrt):
+                raise _independent(f"The jacobian of the user-provided function is independent of input {i}.{CREATE}")
+
+
+def _nonlinear_slopes(slopes: Sequence[Node | None], wrt: Sequence[Node]) -> list[Node]:
+    found = []
+    for k, slope in enumerate(slopes):
+        if slope is None or not depends(slope, wrt):
+            raise _independent(
+                "While computing the hessian, found that the jacobian of the user-provided function with respect to "
+                f"input {k} is independent of the input. This is not allowed in strict mode. You should ensure that "
+                "your function is twice differentiable and that the jacobian depends on the inputs (this would be "
+                "violated by a linear function for example)."
+            )
+        found.append(slope)
+    return found
+
+
+def _check_hessian(outputs: list[Node], wrt: list[Node], create_graph: bool) -> None:
+    _check_jacobian(_nonlinear_slopes(_slopes(outputs, wrt), wrt), wrt, create_graph)
+
+
+def _check_vhp(outputs: list[Node], wrt: list[Node], create_graph: bool) -> None:
+    slopes = _nonlinear_slopes(_reach(outputs, wrt), wrt)
+    for k, second in enumerate(_slopes(slopes, wrt)):
+        if second is None:
+            raise _independent(f"The jacobian of the user-provided function is independent of input {k}.{PLAIN}")
+        if create_graph and not depends(second, wrt):
+            raise _independent(f"The hessian of the user-provided function is independent of input {k}.{CREATE}")
+
+
+def _check_hvp(outputs: list[Node], wrt: list[Node], create_graph: bool) -> None:
+    slopes = _nonlinear_slopes(_reach(outputs, wrt), wrt)
+    if create_graph:
+        seconds = _slopes(slopes, wrt)
+        for k in range(len(wrt)):
+            if not any([depends(s, wrt) for s in seconds if s is not None]):
+                raise _independent(f"The hessian of the user-provided function is independent of input {k}.{CREATE}")
+
+
+def _check_slopes(outputs: list[Node], wrt: list[Node], create_graph: bool) -> None:
+    _nonlinear_slopes(_slopes(outputs, wrt), wrt)
+
+
+def _check_nothing_more(outputs: list[Node], wrt: list[Node], create_graph: bool) -> None:
+    """The outputs were looked at already."""
+
+
+# the operations, and two stages of a Hessian that torch looks at before it goes on
+CHECKS: dict[str, Callable[[list[Node], list[Node], bool], None]] = {
+    "jacobian": _check_jacobian,
+    "hessian": _check_hessian,
+    "vjp": _check_vjp,
+    "jvp": _check_jvp,
+    "vhp": _check_vhp,
+    "hvp": _check_hvp,
+    "outputs": _check_nothing_more,
+    "slopes": _check_slopes,
+}

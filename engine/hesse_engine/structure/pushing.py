@@ -1,0 +1,205 @@
+"""Edge pushing on arrays: the Hessian of sums of elementwise functions of linear images, term by term.
+
+The second differential d²f is a quadratic form in the differentials of the nodes. Going backwards, each elementwise node
+v = phi(a, b, ...) is eliminated from it by dv = sum_i phi_i da_i, and adds adj(v) phi_ij da_i da_j of its own. What is left
+is a form in the images u = L x alone:
+
+    d²f = sum_ab sum_e h_ab[e] du_a[e] du_b[e] + sum_t (dq_t <b_t, dx> + <b_t, dx> dq_t)
+    H   = sum_ab L_a' diag(h_ab) L_b           + sum_t (grad q_t b_t' + b_t grad q_t')
+
+The second sum comes from scalars (means, norms) that are used nonlinearly or broadcast back. Weights are nodes: the rules
+are the rows' own, applied as transposes, masks of `where` included.
+
+Source: R. M. Gower and M. P. Mello, A new framework for the computation of Hessians, Optim. Methods Softw. 27 (2012);
+here each "edge" is a pair of arrays over one iteration space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from hesse_engine.ir.graph import Node, apply
+from hesse_engine.ir.rows import ROWS
+from hesse_engine.ir.walk import connected, reachable
+from hesse_engine.structure.images import Image, images
+from hesse_engine.structure.sinking import VIEWS, is_elementwise
+from hesse_engine.transforms.jvp import push_forward
+from hesse_engine.transforms.vjp import Cotangent, gradient, merged, pull_back, transposed
+
+MAX_PAIRS = 512  # pairs of images; beyond this a sweep is shorter
+MAX_SCALARS = 8  # rank-two terms
+
+
+@dataclass(frozen=True, slots=True)
+class RankTwo:
+    """g b' + b g', both as one node for each input."""
+
+    g: tuple[Node, ...]
+    b: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class QuadraticForm:
+    """d²f over images: `pairs` (a, b, h_ab), a and b of h's shape, each unordered pair once."""
+
+    pairs: list[tuple[Node, Node, Node]] = field(default_factory=list)
+    images: dict[Node, Image] = field(default_factory=dict)
+    rank_two: list[RankTwo] = field(default_factory=list)
+
+
+class _NotCovered(Exception):
+    """Some node is neither elementwise nor an image, and its second differential is needed."""
+
+
+def second_differential(output: Node, wrt: Sequence[Node]) -> QuadraticForm | None:
+    """The form of `output` (one element), or None where the function is not of this kind."""
+    order = reachable([output])
+    active = connected(order, set(wrt))
+    if any([x in active and x.dtype != output.dtype for x in wrt]):
+        return None
+    pushing = _Pushing(output, wrt, active, images(order, wrt, active))
+    try:
+        for node in reversed(order):
+            if node in active:
+                pushing.eliminate(node)
+    except _NotCovered:
+        return None
+    return pushing.form()
+
+
+class _Pushing:
+    """The state of one elimination: adjoints, and the symmetric weights W of the quadratic form."""
+
+    def __init__(self, output: Node, wrt: Sequence[Node], active: set[Node], found: dict[Node, Image]) -> None:
+        self.wrt, self.active, self.images = wrt, active, found
+        one = output.builder.full(output.shape, 1.0, output.dtype)
+        self.adjoints: dict[Node, Cotangent] = {output: Cotangent(one)}
+        self.weights: dict[Node, dict[Node, Cotangent]] = {}
+        self.rank_two: list[RankTwo] = []
+
+    def eliminate(self, node: Node) -> None:
+        if node in self.images:
+            return  # a leaf of the form
+        adjoint, row = self.adjoints.pop(node, None), self._pop(node)
+        if adjoint is None and not row:
+            return
+        if is_elementwise(node):
+            self._push(node, row)
+            if adjoint is not None:
+                self._create(node, adjoint)
+        elif row:
+            self._split_off(node, row)
+        if adjoint is not None:
+            if ROWS[node.op].kind not in ("linear", "pointwise") and not self._is_linear(node):
+                raise _NotCovered
+            for arg, ct in zip(node.args, transposed(node, adjoint, self.active), strict=True):
+                if ct is not None and arg in self.active:
+                    self.adjoints[arg] = merged(self.adjoints.get(arg), ct)
+
+    def _is_linear(self, node: Node) -> bool:
+        """multiply is elementwise and was seen to; other products are linear while one factor is constant."""
+        row = ROWS[node.op]
+        return row.kind == "bilinear" and (row.vm is not None or sum([a in self.active for a in node.args]) == 1)
+
+    def _pop(self, node: Node) -> dict[Node, Cotangent]:
+        row = self.weights.pop(node, {})
+        for other in row:
+            if other is not node:
+                del self.weights[other][node]
+        return row
+
+    def _add(self, a: Node, b: Node, weight: Cotangent) -> None:
+        for p, q in ((a, b), (b, a)) if a is not b else ((a, b),):
+            row = self.weights.setdefault(p, {})
+            row[q] = merged(row.get(q), weight)
+
+    def _parts(self, node: Node, weight: Cotangent) -> list[tuple[Node, Cotangent]]:
+        """phi_i * weight for each active operand i."""
+        parts = zip(node.args, transposed(node, weight, self.active), strict=True)
+        return [(a, c) for a, c in parts if c is not None and a in self.active]
+
+    def _push(self, node: Node, row: dict[Node, Cotangent]) -> None:
+        for other, weight in row.items():
+            parts = self._parts(node, weight)
+            if other is not node:
+                for a, c in parts:
+                    self._add(a, other, c)
+                    if a is other:
+                        self._add(a, other, c)
+                continue
+            for i, (a, left) in enumerate(parts):
+                for j, (b, both) in enumerate(self._parts(node, left)):
+                    if a is b or i < j:
+                        self._add(a, b, both)
+
+    def _create(self, node: Node, adjoint: Cotangent) -> None:
+        """adj phi_ij da_i da_j: the derivative of each part of the adjoint, the adjoint held fixed."""
+        row = ROWS[node.op]
+        if row.kind == "linear" or row.rule is None:
+            return
+        operands = [(k, a) for k, a in enumerate(node.args) if a in self.active]
+        if row.kind == "bilinear":
+            if len(operands) == 2:
+                a, b = node.args
+                self._add(a, b, adjoint)
+                if a is b:
+                    self._add(a, b, adjoint)
+            return
+        partials = row.rule(node, *node.args)
+        for i, (k, a) in enumerate(operands):
+            for j, (_, b) in enumerate(operands):
+                if (a is b or i < j) and isinstance(partials[k], Node):
+                    second = self._derivative(partials[k], b, [o for _, o in operands])
+                    if second is not None:
+                        self._add(a, b, _times(adjoint, second))
+
+    @staticmethod
+    def _derivative(partial: Node, by: Node, operands: Sequence[Node]) -> Node | None:
+        """d partial / d by with the other operands held fixed."""
+        zero = by.builder.zeros(by.shape, by.dtype)
+        tangents = {o: zero for o in operands}
+        tangents[by] = by.builder.full(by.shape, 1.0, by.dtype)
+        return push_forward([partial], tangents)[0]
+
+    def _split_off(self, node: Node, row: dict[Node, Cotangent]) -> None:
+        """A node whose differential is dq for a scalar q: its pairs become rank-two terms g b' + b g'."""
+        source = node
+        while source.op in VIEWS:
+            source = source.args[0]
+        if source.size != 1:
+            raise _NotCovered
+        own = row.pop(node, None)
+        if source is not node:
+            if own is not None:
+                total = apply("reshape", apply("sum", own.value), shape=source.shape)
+                self._add(source, source, Cotangent(total))
+        elif own is not None:
+            row[node] = Cotangent(own.value * 0.5)
+        if not row:
+            return
+        if len(self.rank_two) >= MAX_SCALARS:
+            raise _NotCovered
+        others = list(row)
+        pulled = pull_back(others, [row[p].value for p in others], self.wrt)
+        b = [x.builder.zeros(x.shape, x.dtype) if c is None else c for x, c in zip(self.wrt, pulled, strict=True)]
+        self.rank_two.append(RankTwo(tuple(gradient(source, self.wrt)), tuple(b)))
+
+    def form(self) -> QuadraticForm | None:
+        """What is left, or None if it is too long."""
+        pairs, seen = [], set()
+        for a, row in self.weights.items():
+            for b, weight in row.items():
+                if (b, a) not in seen:
+                    seen.add((a, b))
+                    pairs.append((a, b, weight.value))
+        if len(pairs) > MAX_PAIRS:
+            return None
+        return QuadraticForm(pairs, self.images, self.rank_two)
+
+
+def _times(weight: Cotangent, factor: Node) -> Cotangent:
+    value = weight.value * factor
+    if weight.mask is None:
+        return Cotangent(value)
+    return Cotangent(apply("where", weight.mask, value, value.builder.zeros(value.shape, value.dtype)), weight.mask)

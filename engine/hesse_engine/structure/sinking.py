@@ -1,0 +1,100 @@
+"""Bring a function into the shape that edge pushing wants: views at the leaves, short inner sums written out.
+
+    broadcast(exp(x)) + ...     ->  exp(broadcast(x)) + ...       one iteration space, nothing else in between
+    sqrt(sum(d * d, axis=-1))   ->  sqrt(d_0 * d_0 + d_1 * d_1)   for an axis of at most 4
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hesse_engine.ir.graph import Node, apply
+from hesse_engine.ir.rows import ROWS
+from hesse_engine.ir.walk import connected, reachable, rebuild
+
+VIEWS = frozenset({"broadcast_to", "reshape", "permute_dims", "slice"})
+UNROLLED = 4  # coordinates of a point, written out
+
+
+def is_elementwise(node: Node) -> bool:
+    return ROWS[node.op].vm is not None
+
+
+def sink(output: Node, wrt: Sequence[Node]) -> Node:
+    """`output` with short nonlinear sums over `wrt` written out, and views moved to the leaves."""
+    order = reachable([output])
+    active = connected(order, set(wrt))
+    bent = _nonlinearly_used(order, output, active)
+    new: dict[Node, Node] = {}
+    for node in order:
+        args = tuple([new[a] for a in node.args])
+        changed = node if args == node.args else rebuild(node, args)
+        if node in active:
+            if node.op == "sum" and node in bent:
+                changed = _unrolled(changed)
+            elif node.op in VIEWS and is_elementwise(changed.args[0]):
+                changed = _through(changed, changed.args[0])
+        new[node] = changed
+    return new[output]
+
+
+def _nonlinearly_used(order: Sequence[Node], output: Node, active: set[Node]) -> set[Node]:
+    """Nodes that some path to `output` leaves through an op that is not linear in them."""
+    bent: set[Node] = set()
+    for node in reversed(order):
+        kind = ROWS[node.op].kind
+        factors = [a for a in node.args if a in active]
+        is_linear = kind == "linear" or (kind == "bilinear" and len(factors) == 1)
+        if node is not output and node in bent or not is_linear:
+            bent.update(factors)
+    return bent
+
+
+def _unrolled(node: Node) -> Node:
+    (x,), axes = node.args, node.attrs["axis"]
+    if len(axes) != 1 or not 1 <= x.shape[axes[0]] <= UNROLLED:
+        return node
+    (axis,) = axes
+    count = tuple([1 if k == axis else s for k, s in enumerate(x.shape)])
+    total: Node | None = None
+    for c in range(x.shape[axis]):
+        part = apply("slice", x, start=tuple([c if k == axis else 0 for k in range(x.ndim)]), count=count)
+        part = apply("reshape", part, shape=node.shape)
+        while part.op in VIEWS and _can_sink(part):
+            part = _sunk(part)
+        total = part if total is None else total + part
+    assert total is not None
+    return total
+
+
+def _can_sink(view: Node) -> bool:
+    inner = view.args[0]
+    return is_elementwise(inner) or (inner.op in VIEWS and is_elementwise(inner.args[0]))
+
+
+def _sunk(view: Node) -> Node:
+    inner = view.args[0]
+    if is_elementwise(inner):
+        return _through(view, inner)
+    return rebuild(view, (_through(inner, inner.args[0]),))
+
+
+def _through(view: Node, root: Node) -> Node:
+    """`view(root)` with the view applied to what the elementwise expression `root` is made of."""
+    inside: dict[int, Node] = {}
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if node.number not in inside:
+            inside[node.number] = node
+            if is_elementwise(node):
+                stack.extend(node.args)
+    new: dict[Node, Node] = {}
+    for number in sorted(inside):
+        node = inside[number]
+        if is_elementwise(node):
+            args = tuple([new[a] for a in node.args])
+            new[node] = node.builder.make(node.op, args, node.attrs, view.shape, node.dtype)
+        else:
+            new[node] = apply(view.op, node, **view.attrs)
+    return new[root]
