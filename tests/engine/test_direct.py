@@ -17,6 +17,14 @@ LABELS = (RNG.random(30) > 0.5) * 1.0
 FIRST, SECOND = np.triu_indices(7, 1)
 
 
+SQUARE = RNG.normal(size=(6, 6))
+TARGET, FACTOR = RNG.normal(size=(5, 4)), RNG.normal(size=(4, 2))
+
+
+def factored(u: Node) -> Node:
+    return constant(u, TARGET) - op("matmul", u, constant(u, FACTOR.T))
+
+
 def cut(x: Node, *keys: slice | int) -> Node:
     """x[keys]; an int keeps its axis."""
     ranges = [range(n)[k if isinstance(k, slice) else slice(k, k + 1)] for k, n in zip(keys, x.shape, strict=True)]
@@ -86,6 +94,10 @@ def jax_functions() -> dict[str, Callable[..., Any]]:
         "repeated gather": lambda x: jnp.sum(jnp.sin(x[np.array([0, 0, 1, -1])])),
         "first times sum": lambda x: x[0] * jnp.sum(x) * jnp.sum(jnp.exp(x)),
         "scalar": lambda x: jnp.exp(x) * x,
+        "quadratic form": lambda x: x @ SQUARE @ x + jnp.dot(x, x) ** 2,
+        "factorization": lambda u: jnp.sum((TARGET - u @ FACTOR.T) ** 2),
+        "softmax rows of data": lambda w: jnp.sum(jnp.sin(DATA @ w) * jnp.cos(DATA @ w)),
+        "matrix and gather": lambda u: jnp.sum((TARGET - u @ FACTOR.T) * u[:, :1] ** 2),
     }
 
 
@@ -107,6 +119,11 @@ COVERED: dict[str, tuple[tuple[int, ...], Callable[[Node], Node]]] = {
     "repeated gather": ((4,), lambda x: op("sum", op("sin", op("take", x, np.array([0, 0, 1, -1]))))),
     "first times sum": ((5,), lambda x: op("reshape", cut(x, 0), shape=()) * op("sum", x) * op("sum", op("exp", x))),
     "scalar": ((), lambda x: op("exp", x) * x),
+    "quadratic form": ((6,), lambda x: op("dot", x, op("dot", constant(x, SQUARE), x)) + op("square", op("dot", x, x))),
+    "factorization": ((5, 2), lambda u: op("sum", op("square", factored(u)))),
+    "softmax rows of data": ((6, 3), lambda w: op("sum", op("sin", op("matmul", constant(w, DATA), w))
+                                                  * op("cos", op("matmul", constant(w, DATA), w)))),
+    "matrix and gather": ((5, 2), lambda u: op("sum", factored(u) * op("square", cut(u, slice(None), 0)))),
 }
 
 

@@ -58,29 +58,48 @@ class Scattered:
 
 @dataclass(frozen=True, slots=True)
 class Gram:
-    """H[rows, columns] += A' diag(h) B, and its mirror where the two images differ; B = None selects by index."""
+    """H[rows[b, k], columns[b, l]] += sum_e A[e, k] h[b, e] B[e, l], and its mirror where the images differ."""
 
     weight: int
     left: int
-    right: int | None
+    right: int
     rows: Array
     columns: Array
+    order: tuple[int, ...]
     is_mirrored: bool
+    is_distinct: bool  # no entry is hit by two batches
 
     def __call__(self, matrix: Array, found: list[Array]) -> None:
-        scaled = found[self.left] * found[self.weight].reshape(-1, 1)
-        if self.right is not None:
-            block = scaled.T @ found[self.right]
-        else:  # the other image is x[columns]: row e of the scaled matrix belongs to column columns[e]
-            distinct, inverse = np.unique(self.columns, return_inverse=True)
-            sums = np.zeros((len(distinct), scaled.shape[1]), scaled.dtype)
-            np.add.at(sums, inverse, scaled)
-            matrix[np.ix_(self.rows, distinct)] += sums.T
-            matrix[np.ix_(distinct, self.rows)] += sums
-            return
-        matrix[np.ix_(self.rows, self.columns)] += block
+        weight = found[self.weight].transpose(self.order).reshape(len(self.rows), -1, 1)
+        blocks = np.matmul(found[self.left].T, weight * found[self.right])
+        _add_blocks(matrix, self.rows, self.columns, blocks, self.is_distinct)
         if self.is_mirrored:
-            matrix[np.ix_(self.columns, self.rows)] += block.T
+            _add_blocks(matrix, self.columns, self.rows, blocks.swapaxes(1, 2), self.is_distinct)
+
+
+@dataclass(frozen=True, slots=True)
+class GramByIndex:
+    """H[rows[b, k], columns[b, e]] += A[e, k] h[b, e], and its mirror: a matrix image with an index image."""
+
+    weight: int
+    left: int
+    rows: Array
+    columns: Array
+    order: tuple[int, ...]
+
+    def __call__(self, matrix: Array, found: list[Array]) -> None:
+        weight = found[self.weight].transpose(self.order).reshape(len(self.rows), -1, 1)
+        blocks = (weight * found[self.left]).swapaxes(1, 2)
+        _add_blocks(matrix, self.rows, self.columns, blocks, False)
+        _add_blocks(matrix, self.columns, self.rows, blocks.swapaxes(1, 2), False)
+
+
+def _add_blocks(matrix: Array, rows: Array, columns: Array, blocks: Array, is_distinct: bool) -> None:
+    place = rows[:, :, None], columns[:, None, :]
+    if is_distinct:
+        matrix[place] += blocks
+    else:
+        np.add.at(matrix, place, blocks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +182,14 @@ class DirectProgram:
         if isinstance(a, IndexImage):
             a, b = b, a
         assert isinstance(a, MatrixImage)
-        left, rows = self._output(a.matrix), a.columns.index.reshape(-1)
-        right = None if isinstance(b, IndexImage) else left if is_square else self._output(b.matrix)
-        columns = (b.index if isinstance(b, IndexImage) else b.columns.index).reshape(-1)
-        self.terms.append(Gram(self._output(weight), left, right, rows, columns, not is_square))
+        left, at = self._output(a.matrix), self._output(weight)
+        if isinstance(b, IndexImage):
+            columns = b.index.transpose(a.order).reshape(len(a.columns), -1)
+            self.terms.append(GramByIndex(at, left, a.columns, columns, a.order))
+            return
+        right = left if is_square else self._output(b.matrix)
+        is_distinct = all([len(np.unique(c)) == c.size for c in (a.columns, b.columns)])
+        self.terms.append(Gram(at, left, right, a.columns, b.columns, a.order, not is_square, is_distinct))
 
     def _add_strided(self, a: IndexImage, b: IndexImage, weight: Node, is_square: bool) -> bool:
         """As a strided add, if the slots are affine and, after summing over what they do not move along, distinct."""

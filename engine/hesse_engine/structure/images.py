@@ -1,7 +1,8 @@
 """Linear images of the inputs: which elements of x a node consists of, found without differentiating.
 
     index image     u_e = x[i(e)]              views and constant gathers of an input: an index array
-    matrix image    u_e = sum_k A[e, k] x[i(k)]    a matrix that does not depend on x, times an index image
+    matrix image    u_{b e} = sum_k A[e, k] x[c(b, k)]    a matrix that does not depend on x, times an index image;
+                                                          b are the axes of u that come from x alone, often none
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hesse_engine.ir.graph import Array, Node, apply
+from hesse_engine.ir.graph import Array, Node, apply, size_of
 from hesse_engine.ir.rows import evaluate
 from hesse_engine.structure.sinking import VIEWS
 
@@ -26,10 +27,16 @@ class IndexImage:
 
 @dataclass(frozen=True, slots=True)
 class MatrixImage:
-    """`matrix` is a node of shape (elements of u, length of columns); `columns` are positions in the inputs."""
+    """`matrix` is a node of shape (e, k), `columns[b, k]` are positions in the inputs; `order` sorts u's axes as (b, e)."""
 
     matrix: Node
-    columns: IndexImage
+    columns: Array
+    order: tuple[int, ...]
+    batch_rank: int
+
+    @property
+    def batch_axes(self) -> tuple[int, ...]:
+        return self.order[:self.batch_rank]
 
 
 Image = IndexImage | MatrixImage
@@ -76,13 +83,17 @@ def _index_image(index: Array, base: Array) -> IndexImage:
 
 
 def _matrix_image(node: Node, found: dict[Node, Image], active: set[Node]) -> MatrixImage | None:
-    """contract(A, u) or contract(u, A) where every axis of u is summed."""
+    """contract(A, u) or contract(u, A), unless an axis runs through all three parts."""
     a, b = node.args
     left, right, out = node.attrs["subscripts"].replace("->", ",").split(",")
-    matrix, labels, vector, summed = (a, left, b, right) if b in active else (b, right, a, left)
-    columns = found.get(vector)
-    if matrix in active or not isinstance(columns, IndexImage) or set(summed) & set(out) or set(out) - set(labels):
+    matrix, labels, vector, own = (a, left, b, right) if b in active else (b, right, a, left)
+    source = found.get(vector)
+    if matrix in active or not isinstance(source, IndexImage) or set(labels) & set(own) & set(out):
         return None
-    ordered = apply("permute_dims", matrix, axes=[labels.index(c) for c in out + summed])
-    flat = apply("reshape", ordered, shape=(node.size, vector.size))
-    return MatrixImage(flat, columns)
+    summed, batch = [c for c in own if c not in out], [c for c in own if c in out]
+    kept = [c for c in out if c not in batch]
+    ordered = apply("permute_dims", matrix, axes=[labels.index(c) for c in kept + summed])
+    terms = size_of(tuple([vector.shape[own.index(c)] for c in summed]))
+    flat = apply("reshape", ordered, shape=(ordered.size // max(terms, 1), terms))
+    columns = source.index.transpose([own.index(c) for c in batch + summed]).reshape(-1, terms)
+    return MatrixImage(flat, columns, tuple([out.index(c) for c in batch + kept]), len(batch))

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from hesse_engine.ir.graph import Node, apply
 from hesse_engine.ir.rows import ROWS
 from hesse_engine.ir.walk import connected, reachable
-from hesse_engine.structure.images import Image, images
+from hesse_engine.structure.images import Image, MatrixImage, images
 from hesse_engine.structure.sinking import VIEWS, is_elementwise
 from hesse_engine.transforms.jvp import push_forward
 from hesse_engine.transforms.vjp import Cotangent, gradient, merged, pull_back, transposed
@@ -193,9 +193,16 @@ class _Pushing:
                 if (b, a) not in seen:
                     seen.add((a, b))
                     pairs.append((a, b, weight.value))
-        if len(pairs) > MAX_PAIRS:
+        if len(pairs) > MAX_PAIRS or not all([_have_one_batch(self.images[a], self.images[b]) for a, b, _ in pairs]):
             return None
         return QuadraticForm(pairs, self.images, self.rank_two)
+
+
+def _have_one_batch(a: Image, b: Image) -> bool:
+    """Two matrix images multiply block by block only over the same batch axes."""
+    if isinstance(a, MatrixImage) and isinstance(b, MatrixImage):
+        return a.batch_axes == b.batch_axes
+    return True
 
 
 def _times(weight: Cotangent, factor: Node) -> Cotangent:

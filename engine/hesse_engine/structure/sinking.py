@@ -1,6 +1,7 @@
 """Bring a function into the shape that edge pushing wants: views at the leaves, short inner sums written out.
 
     broadcast(exp(x)) + ...     ->  exp(broadcast(x)) + ...       one iteration space, nothing else in between
+    contract(a, b -> scalar)    ->  sum(a * b)
     sqrt(sum(d * d, axis=-1))   ->  sqrt(d_0 * d_0 + d_1 * d_1)   for an axis of at most 4
 """
 
@@ -32,6 +33,8 @@ def sink(output: Node, wrt: Sequence[Node]) -> Node:
         if node in active:
             if node.op == "sum" and node in bent:
                 changed = _unrolled(changed)
+            elif node.op == "contract":
+                changed = _summed_product(changed)
             elif node.op in VIEWS and is_elementwise(changed.args[0]):
                 changed = _through(changed, changed.args[0])
         new[node] = changed
@@ -48,6 +51,15 @@ def _nonlinearly_used(order: Sequence[Node], output: Node, active: set[Node]) ->
         if node is not output and node in bent or not is_linear:
             bent.update(factors)
     return bent
+
+
+def _summed_product(node: Node) -> Node:
+    """contract(a, b -> scalar) as sum(a * b), which is elementwise up to the sum."""
+    a, b = node.args
+    left, right, out = node.attrs["subscripts"].replace("->", ",").split(",")
+    if out:
+        return node
+    return apply("sum", a * apply("permute_dims", b, axes=[right.index(c) for c in left]))
 
 
 def _unrolled(node: Node) -> Node:
