@@ -30,7 +30,7 @@ def check_inputs(wanted: Sequence[Node], given: Sequence[Any]) -> list[Array]:
                 f"{array.dtype}{list(array.shape)} was given.",
                 pointer=f"/inputs/{k}",
             )
-        arrays.append(array if array.flags.c_contiguous and array.flags.aligned else np.ascontiguousarray(array))
+        arrays.append(array if array.flags.c_contiguous and array.flags.aligned else np.require(array, None, ["C", "A"]))
     return arrays
 
 
@@ -86,4 +86,4 @@ def _check_one(k: int, seed: Node, array: Array, count: int) -> Array:
         )
     if array.dtype.kind not in "fiub":
         raise FunctionError("bad-v", f"{entry}v has dtype {array.dtype}; it must be real.", pointer="/v")
-    return np.ascontiguousarray(array, dtype=seed.dtype)
+    return np.asarray(array, dtype=seed.dtype, order="C")  # ascontiguousarray would make 0 dimensions 1

@@ -8,15 +8,16 @@ from hesse_engine.ir.graph import Graph, Node
 from hesse_engine.ir.rows import ROWS
 
 
-def reachable(outputs: Iterable[Node]) -> list[Node]:
-    """All nodes that `outputs` are made of, arguments first."""
+def reachable(outputs: Iterable[Node], *, since: int = 0, stop: Collection[Node] = ()) -> list[Node]:
+    """All nodes numbered `since` or higher that `outputs` are made of, arguments first; none below those of `stop`."""
     seen: dict[int, Node] = {}
     stack = list(outputs)
     while stack:
         node = stack.pop()
-        if node.number not in seen:
+        if node.number >= since and node.number not in seen:
             seen[node.number] = node
-            stack.extend(node.args)
+            if node not in stop:
+                stack.extend(node.args)
     return [seen[k] for k in sorted(seen)]
 
 

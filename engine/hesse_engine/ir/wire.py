@@ -16,10 +16,11 @@ the other operands. Nodes may come in any order and use any op of the table; com
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hesse_engine.errors import GraphError, HesseError, LimitError
+from hesse_engine.errors import GraphError, HesseError, InputError, LimitError
 from hesse_engine.ir.graph import Builder, Graph, Limits, Node
 from hesse_engine.ir.rows import ROWS, Row
 from hesse_engine.ir.tensor import decode_dtype, decode_shape, decode_tensor, encode_tensor
@@ -217,6 +218,8 @@ class _Reader:
                                  node=node)
             return self.constants[k]
         if type(arg) in (int, float) and node is not None:
+            if not abs(arg) <= sys.float_info.max:
+                raise InputError("constant-overflow", "A literal overflows float64.", pointer=pointer, node=node)
             return float(arg) if abs(arg) > 2**53 else arg
         raise GraphError("graph-format", "A reference is an id, {\"constant\": k} or a number.", pointer=pointer,
                          node=node)

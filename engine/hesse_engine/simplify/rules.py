@@ -8,9 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from hesse_engine.ir.graph import Node, apply, is_zero, scalar_value
+from hesse_engine.ir.rows import evaluate
 
 Rule = Callable[[Node], Node | None]
+
+
+def fold_uniform(node: Node) -> Node | None:
+    """phi(c, d, ...) of constants with one value each -> that value, repeated. Tried at every elementwise node."""
+    scalars = []
+    for arg in node.args:
+        while arg.op in ("broadcast_to", "reshape"):
+            arg = arg.args[0]
+        if arg.value is None or arg.value.size != 1:
+            return None
+        scalars.append(arg.value.reshape(()))
+    with np.errstate(all="ignore"):
+        return node.builder.full(node.shape, evaluate(node, scalars)[()], node.dtype)
 
 
 def _fold_one(node: Node) -> Node | None:

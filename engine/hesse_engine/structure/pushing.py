@@ -77,6 +77,8 @@ class _Pushing:
         self.adjoints: dict[Node, Cotangent] = {output: Cotangent(one)}
         self.weights: dict[Node, dict[Node, Cotangent]] = {}
         self.rank_two: list[RankTwo] = []
+        self._last: Node | None = None  # the node whose factors are at hand
+        self._last_factors: list[tuple[Node, Node | float | None]] | None = None
 
     def eliminate(self, node: Node) -> None:
         if node in self.images:
@@ -93,9 +95,9 @@ class _Pushing:
         if adjoint is not None:
             if ROWS[node.op].kind not in ("linear", "pointwise") and not self._is_linear(node):
                 raise _NotCovered
-            for arg, ct in zip(node.args, transposed(node, adjoint, self.active), strict=True):
-                if ct is not None and arg in self.active:
-                    self.adjoints[arg] = merged(self.adjoints.get(arg), ct)
+            parts = self._parts(node, adjoint) if is_elementwise(node) else self._transposed(node, adjoint)
+            for arg, ct in parts:
+                self.adjoints[arg] = merged(self.adjoints.get(arg), ct)
 
     def _is_linear(self, node: Node) -> bool:
         """multiply is elementwise and was seen to; other products are linear while one factor is constant."""
@@ -116,8 +118,30 @@ class _Pushing:
 
     def _parts(self, node: Node, weight: Cotangent) -> list[tuple[Node, Cotangent]]:
         """phi_i * weight for each active operand i."""
+        factors = self._factors(node)
+        if factors is None:
+            return self._transposed(node, weight)
+        return [(a, weight if p is None else _times(weight, p)) for a, p in factors]
+
+    def _transposed(self, node: Node, weight: Cotangent) -> list[tuple[Node, Cotangent]]:
         parts = zip(node.args, transposed(node, weight, self.active), strict=True)
         return [(a, c) for a, c in parts if c is not None and a in self.active]
+
+    def _factors(self, node: Node) -> list[tuple[Node, Node | float | None]] | None:
+        """(operand, phi) for the active operands of pointwise nodes and products; phi = None is 1."""
+        if self._last is not node:
+            self._last, row = node, ROWS[node.op]
+            phi: Sequence[Node | float | None] | None = None
+            if row.kind == "pointwise" and row.rule is not None:
+                phi = row.rule(node, *node.args)
+            elif row.kind == "bilinear":
+                phi = node.args[::-1]
+            self._last_factors = None if phi is None else [
+                (a, None if isinstance(p, float) and p == 1.0 else p)
+                for a, p in zip(node.args, phi, strict=True)
+                if p is not None and a in self.active
+            ]
+        return self._last_factors
 
     def _push(self, node: Node, row: dict[Node, Cotangent]) -> None:
         for other, weight in row.items():
@@ -136,21 +160,19 @@ class _Pushing:
     def _create(self, node: Node, adjoint: Cotangent) -> None:
         """adj phi_ij da_i da_j: the derivative of each part of the adjoint, the adjoint held fixed."""
         row = ROWS[node.op]
-        if row.kind == "linear" or row.rule is None:
-            return
-        operands = [(k, a) for k, a in enumerate(node.args) if a in self.active]
-        if row.kind == "bilinear":
-            if len(operands) == 2:
-                a, b = node.args
+        if row.kind == "bilinear" and all([a in self.active for a in node.args]):
+            a, b = node.args
+            self._add(a, b, adjoint)
+            if a is b:
                 self._add(a, b, adjoint)
-                if a is b:
-                    self._add(a, b, adjoint)
+        if row.kind != "pointwise":
             return
-        partials = row.rule(node, *node.args)
-        for i, (k, a) in enumerate(operands):
-            for j, (_, b) in enumerate(operands):
-                if (a is b or i < j) and isinstance(partials[k], Node):
-                    second = self._derivative(partials[k], b, [o for _, o in operands])
+        factors = self._factors(node) or []
+        operands = [a for a, _ in factors]
+        for i, (a, phi) in enumerate(factors):
+            for j, b in enumerate(operands):
+                if (a is b or i < j) and isinstance(phi, Node):
+                    second = self._derivative(phi, b, operands)
                     if second is not None:
                         self._add(a, b, _times(adjoint, second))
 
@@ -205,7 +227,7 @@ def _have_one_batch(a: Image, b: Image) -> bool:
     return True
 
 
-def _times(weight: Cotangent, factor: Node) -> Cotangent:
+def _times(weight: Cotangent, factor: Node | float) -> Cotangent:
     value = weight.value * factor
     if weight.mask is None:
         return Cotangent(value)

@@ -14,7 +14,8 @@ Tangent = Node | None  # None is a tangent of zero
 def push_forward(outputs: Sequence[Node], tangents: Mapping[Node, Node]) -> list[Tangent]:
     """J t for every output, where t are the `tangents` of some nodes (their own arguments are then not looked at)."""
     known: dict[Node, Node] = {n: t for n, t in tangents.items() if not is_zero(t)}
-    for node in reachable(outputs):
+    first = min([n.number for n in tangents], default=0)  # nothing made before it depends on it
+    for node in reachable(outputs, since=first, stop=tangents):
         if node in tangents or not node.is_floating:
             continue
         operands = [known.get(a) for a in node.args]

@@ -14,9 +14,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hesse_engine.ir.graph import Graph, Node, apply, is_zero
+from hesse_engine.ir.graph import INT64, Graph, Node, apply, is_zero
+from hesse_engine.ir.ops.contraction import operand_mask
 from hesse_engine.ir.ops.structural import any_over
 from hesse_engine.ir.rows import ROWS, Row
+from hesse_engine.ir.shapes import convert
 from hesse_engine.ir.walk import connected, reachable
 
 
@@ -30,11 +32,17 @@ class Cotangent:
 
 def pull_back(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[Node]) -> list[Node | None]:
     """ct' J for each node of `wrt`; None where no output depends on it."""
-    order = reachable(outputs)
+    pulled = _pull(reachable(outputs), outputs, [Cotangent(c) for c in cotangents], wrt)
+    return [None if c is None else c.value for c in pulled]
+
+
+def _pull(
+    order: Sequence[Node], outputs: Sequence[Node], cotangents: Sequence[Cotangent], wrt: Sequence[Node]
+) -> list[Cotangent | None]:
     active = connected(order, set(wrt))
     sums: dict[Node, Cotangent] = {}
-    for node, value in zip(outputs, cotangents, strict=True):
-        sums[node] = merged(sums.get(node), Cotangent(value))
+    for node, ct in zip(outputs, cotangents, strict=True):
+        sums[node] = merged(sums.get(node), ct)
     stop = set(wrt)
     for node in reversed(order):
         if node not in sums or node not in active or node in stop:
@@ -43,7 +51,7 @@ def pull_back(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence
         for arg, contribution in zip(node.args, transposed(node, ct, active), strict=True):
             if contribution is not None and arg in active:
                 sums[arg] = merged(sums.get(arg), contribution)
-    return [sums[n].value if n in sums else None for n in wrt]
+    return [sums.get(n) for n in wrt]
 
 
 def transposed(node: Node, ct: Cotangent, active: set[Node]) -> list[Cotangent | None]:
@@ -60,7 +68,12 @@ def transposed(node: Node, ct: Cotangent, active: set[Node]) -> list[Cotangent |
         found = []
         for slot, (arg, other) in enumerate(((a, b), (b, a))):
             value = rule(ct.value, other, node, slot) if arg in active else None
-            found.append(None if value is None else _selected(value, ct.mask if node.op == "multiply" else None))
+            if value is None or ct.mask is None:
+                found.append(None if value is None else Cotangent(value))
+            elif node.op == "multiply":
+                found.append(_selected(value, ct.mask))
+            else:
+                found.append(Cotangent(value, operand_mask(ct.mask, node, slot)))
         return found
     if row.kind == "pointwise":
         partials = rule(node, *node.args)
@@ -77,11 +90,14 @@ def _transpose_nonlinear(node: Node, ct: Cotangent, active: set[Node]) -> list[C
     builder, rule = node.builder, ROWS[node.op].rule
     assert rule is not None
     tangents = [builder.input("t", a.shape, a.dtype) if a in active else None for a in node.args]
-    image = rule(node, tangents)
     placeholders = [t for t in tangents if t is not None]
-    pulled = iter(pull_back([image], [ct.value], placeholders) if image is not None else [None] * len(placeholders))
-    values = [None if t is None else next(pulled) for t in tangents]
-    return [None if v is None else Cotangent(v) for v in values]
+    image = rule(node, tangents) if placeholders else None
+    if image is None:
+        return [None] * len(tangents)
+    # what depends on a placeholder is newer than it: the primal graph behind the node is not walked again
+    order = reachable([image], since=placeholders[0].number)
+    pulled = iter(_pull(order, [image], [ct], placeholders))
+    return [None if t is None else next(pulled) for t in tangents]
 
 
 def _selected(value: Node, mask: Node | None) -> Cotangent:
@@ -106,6 +122,11 @@ def _moved_masks(row: Row, node: Node, mask: Node | None) -> list[Node | None]:
         source = node.args[0].shape
         axes = tuple([k for k, (s, w) in enumerate(zip(source, node.shape, strict=True)) if s != w])
         return [apply("reshape", any_over(mask, axes), shape=source)]
+    if node.op == "take":
+        (x, index), k = node.args, node.attrs["axis"]
+        return [apply("scatter_add", convert(mask, INT64), index, axis=k, size=x.shape[k]) > 0, None]
+    if node.op == "scatter_add":
+        return [apply("take", mask, node.args[1], axis=node.attrs["axis"]), None]
     if row.is_movement and row.rule is not None:
         return list(row.rule(mask, node))
     return nothing
@@ -115,8 +136,15 @@ def merged(old: Cotangent | None, new: Cotangent) -> Cotangent:
     """The sum of two contributions; it is masked only where both are."""
     if old is None:
         return new
-    mask = None if old.mask is None or new.mask is None else apply("logical_or", old.mask, new.mask)
+    mask = None if old.mask is None or new.mask is None else _either(old.mask, new.mask)
     return Cotangent(old.value + new.value, mask)
+
+
+def _either(a: Node, b: Node) -> Node | None:
+    """a or b; None, everywhere, where one is the other's negation: both branches of a `where` meet again."""
+    if (a.op == "logical_not" and a.args[0] is b) or (b.op == "logical_not" and b.args[0] is a):
+        return None
+    return a if a is b else apply("logical_or", a, b)
 
 
 def vjp(graph: Graph, argnums: Sequence[int]) -> Graph:

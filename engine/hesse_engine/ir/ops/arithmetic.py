@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hesse_engine.errors import ArgumentTypeError, GraphError
-from hesse_engine.ir.graph import BOOL, Node, is_zero
+from hesse_engine.ir.graph import BOOL, Node, is_zero, scalar_value
 from hesse_engine.ir.ops.elementwise import batch_elementwise, check_arity, elementwise, expand
 from hesse_engine.ir.rows import Row, register
 from hesse_engine.ir.shapes import broadcast, lift
@@ -51,7 +51,10 @@ def negative(ct: Node, y: Node) -> tuple[Node]:
 
 def _multiply_shortcut(a: Any, b: Any) -> Node | None:
     if isinstance(a, Node) and isinstance(b, Node) and a.shape == b.shape and a.dtype == b.dtype:
-        return a if is_zero(a) else b if is_zero(b) else None
+        if is_zero(a) or is_zero(b):
+            return a if is_zero(a) else b
+        # x * 1 -> x is exact, and most partials of linear ops are 1
+        return a if scalar_value(b) == 1.0 else b if scalar_value(a) == 1.0 else None
     return None
 
 

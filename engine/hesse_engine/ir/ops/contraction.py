@@ -16,6 +16,7 @@ import numpy as np
 from hesse_engine.errors import GraphError
 from hesse_engine.ir.graph import Node, apply, is_zero
 from hesse_engine.ir.ops.elementwise import check_arity
+from hesse_engine.ir.ops.structural import any_over
 from hesse_engine.ir.rows import Row, register
 from hesse_engine.ir.shapes import lift
 
@@ -91,6 +92,15 @@ def _transpose(ct: Node, other: Node, y: Node, slot: int) -> Node:
     a, b, out = parse(y.attrs["subscripts"])
     mine, theirs = (a, b) if slot == 0 else (b, a)
     return contract(ct, other, subscripts=f"{out},{theirs}->{mine}")
+
+
+def operand_mask(mask: Node, node: Node, slot: int) -> Node:
+    """Where the cotangent of an operand can differ from 0: where any `mask` of the result that it contributes to holds."""
+    a, b, out = parse(node.attrs["subscripts"])
+    mine = (a, b)[slot]
+    shape = node.args[slot].shape
+    met = any_over(mask, tuple([k for k, c in enumerate(out) if c not in mine]))
+    return _spread(met, "".join([c for c in out if c in mine]), mine, dict(zip(mine, shape, strict=True)))
 
 
 def _batch(node: Node, args: list[Node], batched: list[bool], size: int) -> Node:

@@ -160,7 +160,13 @@ def tan(y: Node, x: Node) -> Partials:
 @pointwise(np.tanh, vm="math.tanh({0})")
 def tanh(y: Node, x: Node) -> Partials:
     """Hyperbolic tangent."""
-    return (1.0 - square(y),)
+    return (sech_squared(x),)  # 1 - y^2 would have no digits left for |x| > 19
+
+
+@pointwise(lambda x: 1 / np.square(np.cosh(x)), vm="math.cosh({0}) ** -2")
+def sech_squared(y: Node, x: Node) -> Partials:
+    """1 / cosh(x)², the derivative of tanh, accurate in both tails."""
+    return (-2.0 * (tanh(x) * y),)
 
 
 def _sigmoid(x: Any) -> Any:

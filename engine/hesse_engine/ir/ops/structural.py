@@ -322,7 +322,7 @@ def _build_take(*args: Node, axis: Any = 0) -> Node:
 
 def take_numpy(x: Any, index: Any, *, axis: int) -> Any:
     check_range("take", index, x.shape[axis])
-    return np.take(x, index, axis=axis)
+    return np.take(x, index.astype(np.int64), axis=axis)
 
 
 def _transpose_take(ct: Node, y: Node) -> tuple[Node | None, ...]:
@@ -342,12 +342,26 @@ def _batch_take(node: Node, args: list[Node], batched: list[bool], size: int) ->
     # both: gather from the pair (axis, batch) flattened, at index * B + b
     paired = permute_dims(x, axes=[a for a in range(x.ndim - 1) if a != k] + [k, x.ndim - 1])
     paired = reshape(paired, shape=(*paired.shape[:-2], span * size))
-    wrapped = apply("where", index < 0, index + span, index)
-    flat_index = wrapped * size + x.builder.constant(np.arange(size))
+    flat_index = _paired(index, span, size)
     rows = take(paired, flat_index, axis=paired.ndim - 1)      # (others..., i..., B)
     others, order = node.args[0].ndim - 1, []
     order = [*range(k), *range(others, others + rank), *range(k, others), others + rank]
     return permute_dims(rows, axes=order)
+
+
+def _paired(index: Node, span: int, size: int) -> Node:
+    """index[..., b] on an axis of length `span` as a position on (axis, batch) flattened: index * B + b."""
+    # what is out of range stays so, where the product alone would wrap around or count from the end
+    inside = apply("logical_and", index >= _within(index, -span), index <= _within(index, span - 1))
+    wide = convert(index, INT64)
+    wrapped = apply("where", wide < 0, wide + span, wide)
+    return apply("where", inside, wrapped * size + index.builder.constant(np.arange(size, dtype=np.int64)), span * size)
+
+
+def _within(index: Node, bound: int) -> int:
+    """`bound`, or the nearest number that the index's type holds."""
+    limits = np.iinfo(index.dtype)
+    return max(int(limits.min), min(int(limits.max), bound))
 
 
 def _axis_to_end(x: Node, axis: int) -> Node:
@@ -383,7 +397,7 @@ def _scatter_add_numpy(x: Any, index: Any, *, axis: int, size: int) -> Any:
     rank = index.ndim
     front = np.moveaxis(x, range(axis, axis + rank), range(rank))
     out = np.zeros((size, *front.shape[rank:]), x.dtype)
-    np.add.at(out, index, front)
+    np.add.at(out, index.astype(np.int64), front)
     return np.moveaxis(out, 0, axis)
 
 
@@ -399,8 +413,7 @@ def _batch_scatter_add(node: Node, args: list[Node], batched: list[bool], size: 
     rank = index.ndim - 1
     # scatter into the pair (axis, batch) flattened, at index * B + b
     moved = permute_dims(x, axes=[*range(k), *range(k + rank, x.ndim - 1), *range(k, k + rank), x.ndim - 1])
-    wrapped = apply("where", index < 0, index + span, index)
-    flat_index = wrapped * size + x.builder.constant(np.arange(size))
+    flat_index = _paired(index, span, size)
     at = moved.ndim - rank - 1
     out = scatter_add(moved, flat_index, axis=at, size=span * size)
     out = reshape(out, shape=(*out.shape[:-1], span, size))
