@@ -1,0 +1,207 @@
+"""JSON bytes -> request -> engine objects; Result -> JSON bytes. Pure functions, used in every process."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json, to_json
+
+from hesse_engine.errors import HesseError, InputError
+from hesse_engine.ir.graph import DTYPES, Array, Graph
+from hesse_engine.ir.tensor import decode_tensor
+from hesse_engine.options import Options
+from hesse_engine.result import Result
+from hesse_service.schemas import OptionsModel
+from hesse_service.settings import Settings
+
+M = TypeVar("M", bound=BaseModel)
+STRIDE = 65_536  # elements encoded at a time, which bounds the Python floats alive at once
+PLAIN = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
+
+NAMES = {dtype: name.encode() for name, dtype in DTYPES.items()}  # str(dtype) takes microseconds
+
+# Where the fault lies when the engine, which knows no request, does not say.
+POINTERS = {
+    "bad-v": "/v",
+    "wrong-inputs": "/inputs",
+    "bad-chunk-size": "/options/chunk_size",
+    "bad-argnums": "/options/argnums",
+    "argnums-type": "/options/argnums",
+    "bad-device": "/options/device",
+    "device-absent": "/options/device",
+    "bad-layout": "/options/layout",
+    "bad-strategy": "/options/strategy",
+    "over-memory-budget": "/options/max_memory_bytes",
+    "not-scalar": "/function",
+    "not-single": "/function",
+    "expression-syntax": "/function/expression",
+    "not-floating": "/inputs",
+    "not-floating-primal": "/inputs",
+    "not-real": "/inputs",
+    "independent": "/options/strict",
+    "unknown-function": "/function/id",
+    "graph-point-specific": "/inputs",
+    "not-floating-output": "/function",
+}
+
+
+# ---- in ------------------------------------------------------------------------------------------------------------
+def parse(body: bytes) -> Any:
+    """The JSON value of `body`.
+
+    Raises:
+        InputError: `malformed-json`, or `non-finite-token` for NaN and Infinity written bare.
+    """
+    try:
+        return from_json(body, allow_inf_nan=False, cache_strings="keys")
+    except ValueError as error:
+        try:
+            from_json(body, allow_inf_nan=True)
+        except ValueError:
+            raise InputError("malformed-json", f"The body is not JSON in UTF-8: {error}.") from None
+        raise InputError(
+            "non-finite-token",
+            "JSON has no NaN and no Infinity.",
+            hint='Write the strings "NaN", "Infinity" or "-Infinity" in data.',
+        ) from None
+
+
+def validate(model: type[M], value: Any) -> M:
+    """`value` as a `model`.
+
+    Raises:
+        InputError: `bad-request`, with a pointer at the first fault and without the value found there.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        raise InputError(
+            "bad-request", f"{first['msg']}.", pointer=_pointer(value, first["loc"], first["type"])
+        ) from None
+
+
+def _pointer(value: Any, location: Sequence[str | int], kind: str) -> str:
+    """JSON pointer of a pydantic location: tags of unions are no members, and strange member names stay unsaid."""
+    parts: list[str] = []
+    for k, step in enumerate(location):
+        is_last = k == len(location) - 1
+        if (isinstance(value, dict) and step in value) or (isinstance(value, list) and isinstance(step, int)):
+            if isinstance(step, str) and not PLAIN.fullmatch(step):
+                break
+            value = value[step] if isinstance(value, dict) or step < len(value) else None  # type: ignore[index,operator]
+        elif not (is_last and kind == "missing"):
+            continue
+        parts.append(str(step))
+    return "".join([f"/{p}" for p in parts])
+
+
+def decode_options(model: OptionsModel, settings: Settings) -> Options:
+    """The engine's options, within what the server allows."""
+    threads = settings.threads if model.threads is None else model.threads
+    if threads > settings.max_threads:
+        raise InputError(
+            "bad-option",
+            f"threads is {threads}; this server allows at most {settings.max_threads}.",
+            pointer="/options/threads",
+        )
+    budget = settings.max_memory_bytes
+    if model.max_memory_bytes is not None:
+        budget = min(budget, model.max_memory_bytes)
+    fields = model.model_dump(exclude={"deadline_s", "threads", "max_memory_bytes", "argnums"})
+    argnums = tuple(model.argnums) if isinstance(model.argnums, list) else model.argnums
+    return Options(**fields, argnums=argnums, threads=threads, max_memory_bytes=budget).checked()
+
+
+def decode_inputs(values: Sequence[Any], dtypes: Sequence[str], max_elements: int) -> list[Array]:
+    """Arrays of `inputs`; a tensor that names no dtype takes that of the function's input, of which `dtypes` tells."""
+    arrays = []
+    for k, value in enumerate(values):
+        dtype = dtypes[k] if k < len(dtypes) else "float64"
+        arrays.append(decode_one(value, dtype, f"/inputs/{k}", max_elements))
+    return arrays
+
+
+def decode_vector(value: Any, max_elements: int) -> list[Array] | None:
+    """`v` as a list of arrays. A list is a list of tensors, unless it holds numbers: then it is one tensor."""
+    if value is None:
+        return None
+    if isinstance(value, list) and all([isinstance(v, (dict, list)) for v in value]):
+        return [decode_one(v, "float64", f"/v/{k}", max_elements) for k, v in enumerate(value)]
+    return [decode_one(value, "float64", "/v", max_elements)]
+
+
+def decode_one(value: Any, dtype: str, pointer: str, max_elements: int) -> Array:
+    """A tensor object, or data alone, with a default for the dtype."""
+    if not isinstance(value, dict):
+        value = {"data": value}
+    given = {k: v for k, v in value.items() if not (v is None and k in ("shape", "dtype"))}
+    return decode_tensor({"dtype": dtype, **given}, pointer, max_elements)
+
+
+def located(error: HesseError, function: str) -> HesseError:
+    """`error` with a pointer into the request; `function` is the kind of reference that was sent."""
+    pointer = error.pointer or POINTERS.get(error.code)
+    if error.node is not None and error.pointer is None:
+        pointer = "/function/graph" if function == "graph" else "/function"
+    if pointer == error.pointer:
+        return error
+    return type(error)(error.code, error.message, hint=error.hint, pointer=pointer, node=error.node)
+
+
+# ---- out -----------------------------------------------------------------------------------------------------------
+def encode_result(result: Result, is_pair: bool, has_aux: bool) -> list[bytes]:
+    """The answer of a call, in pieces."""
+    pieces = [b'{"result":']
+    if is_pair:
+        pieces.append(b'{"output":')
+        encode_nested(result.output, pieces)
+        pieces.append(b',"product":')
+    encode_nested(result.value, pieces)
+    if is_pair:
+        pieces.append(b"}")
+    if has_aux:
+        pieces.append(b',"aux":')
+        encode_nested(result.aux, pieces)
+    pieces += [b',"stats":', encode(result.stats), b"}"]
+    return pieces
+
+
+def encode_nested(value: Any, pieces: list[bytes]) -> None:
+    """Append the JSON of an array, or of lists of arrays."""
+    if not isinstance(value, (list, tuple)):
+        _encode_array(value, pieces)
+        return
+    pieces.append(b"[")
+    for k, part in enumerate(value):
+        if k:
+            pieces.append(b",")
+        encode_nested(part, pieces)
+    pieces.append(b"]")
+
+
+def _encode_array(array: Array, pieces: list[bytes]) -> None:
+    pieces.append(b'{"shape":%b,"dtype":"%b","data":[' % (to_json(list(array.shape)), NAMES[array.dtype]))
+    flat = array.reshape(-1)
+    for at in range(0, flat.size, STRIDE):
+        if at:
+            pieces.append(b",")
+        pieces.append(encode(flat[at : at + STRIDE].tolist())[1:-1])
+    pieces.append(b"]}")
+
+
+def encode(value: Any) -> bytes:
+    """JSON with non-finite numbers by name; finite ones in the shortest form that reads back bit for bit."""
+    return to_json(value, inf_nan_mode="strings")
+
+
+def describe(graph: Graph, name: str) -> dict[str, Any]:
+    """Id and signature of a registered function."""
+    return {
+        "id": name,
+        "inputs": [{"name": n.attrs["name"], "shape": list(n.shape), "dtype": str(n.dtype)} for n in graph.inputs],
+        "outputs": [{"shape": list(n.shape), "dtype": str(n.dtype)} for n in graph.outputs],
+    }

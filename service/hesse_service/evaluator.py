@@ -1,0 +1,311 @@
+"""From a request's JSON value to an answer's bytes. The same object serves compute processes and the event loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from hesse_engine.compute import Prepared, guards_hold, prepare
+from hesse_engine.derivatives import DERIVATIVES
+from hesse_engine.errors import HesseError, InputError, LimitError, StateError
+from hesse_engine.frontends.expression import parse as parse_expression
+from hesse_engine.ir.graph import DTYPES, Array, DType, Graph, Shape
+from hesse_engine.ir.show import graph_id
+from hesse_engine.ir.wire import graph_from_json, graph_to_json
+from hesse_engine.options import Options
+from hesse_service import codec
+from hesse_service.cache import Cache
+from hesse_service.schemas import (
+    ByExpression,
+    ByGraph,
+    ById,
+    CallRequest,
+    FunctionRequest,
+    OptionsModel,
+    PlanRequest,
+    Signature,
+)
+from hesse_service.settings import Settings
+from hesse_service.store import Store
+
+NODE_BYTES = 1_500  # measured: nodes, programs and plan of a prepared computation, per node
+Named = tuple[str, Shape, DType]
+
+
+@dataclass(frozen=True, slots=True)
+class HotKey:
+    """A computation that can be asked for by id."""
+
+    function: str
+    operation: str
+    options: Options
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A prepared computation with the graph as it was sent (whose guards count)."""
+
+    graph: Graph
+    prepared: Prepared
+    options: Options
+    dtypes: tuple[str, ...]
+    prepare_s: float
+
+
+@dataclass(slots=True)
+class Answer:
+    """A body in pieces, and where the time went [s]."""
+
+    pieces: list[bytes]
+    seconds: dict[str, float] = field(default_factory=dict)
+    hot: HotKey | None = None  # set where the event loop could answer the next such request itself
+
+    @property
+    def length(self) -> int:
+        return sum([len(p) for p in self.pieces])
+
+
+class Evaluator:
+    """Resolves functions, prepares computations once, runs them."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self.settings, self.store = settings, store
+        self.entries: Cache[Entry] = Cache(settings.prepared_functions, settings.prepared_bytes)
+        self._defaults = codec.decode_options(OptionsModel(), settings)
+
+    # ---- one method a kind of request -------------------------------------------------------------------------------
+    def answer(self, kind: str, name: str, value: Any, on_deadline: Callable[[float], None]) -> Answer:
+        """Answer a request of `kind` 'call' (of operation `name`), 'plan' or 'register'.
+
+        `on_deadline` hears of `options.deadline_s` as soon as it is known.
+        """
+        if kind == "call":
+            call = codec.validate(CallRequest, value)
+            if call.options.deadline_s is not None:
+                on_deadline(call.options.deadline_s)
+            return self.call(name, call)
+        return self.plan(value) if kind == "plan" else self.register(value)
+
+    def call(self, operation: str, call: CallRequest, entry: Entry | None = None) -> Answer:
+        """`operation` at the inputs; `entry` is given by who looked it up before."""
+        started = time.perf_counter()
+        row = DERIVATIVES[operation]
+        try:
+            options = self._options(call.options) if entry is None else entry.options
+            limit = self.settings.max_elements
+            arrays = codec.decode_inputs(call.inputs, (), limit) if isinstance(call.function, ByExpression) else None
+            v = codec.decode_vector(call.v, limit)
+            decoded = time.perf_counter()
+            was_prepared = entry is not None
+            if entry is None:
+                entry, was_prepared = self._entry(operation, call.function, arrays or (), options)
+            planned = time.perf_counter()
+            if arrays is None:
+                arrays = codec.decode_inputs(call.inputs, entry.dtypes, limit)
+            ready = time.perf_counter()
+            self._check_guards(entry.graph, arrays)
+            result = entry.prepared(arrays, v)
+        except HesseError as error:
+            raise codec.located(error, _kind(call.function)) from error
+        computed = time.perf_counter()
+        pieces = codec.encode_result(result, row.is_pair, options.aux > 0)
+        answer = Answer(
+            pieces,
+            {
+                "decode": decoded - started + ready - planned,
+                "plan": planned - decoded,
+                "compute": computed - ready,
+                "encode": time.perf_counter() - computed,
+            },
+        )
+        if isinstance(call.function, ById) and was_prepared and self._is_tiny(entry, answer):
+            answer.hot = HotKey(call.function.id, operation, options)
+        return answer
+
+    def plan(self, value: Any) -> Answer:
+        request = codec.validate(PlanRequest, value)
+        if request.operation not in DERIVATIVES:
+            raise StateError("unknown-operation", f"The operations are {', '.join(DERIVATIVES)}.", pointer="/operation")
+        try:
+            options = self._options(request.options)
+            graph = self._graph(request.function, request.inputs)
+            plan = prepare(graph, request.operation, options).plan
+        except HesseError as error:
+            raise codec.located(error, _kind(request.function)) from error
+        return Answer([codec.encode({"plan": plan.as_dict(), "text": str(plan)})])
+
+    def register(self, value: Any) -> Answer:
+        request = codec.validate(FunctionRequest, value)
+        try:
+            graph = self._graph(request.function, request.inputs)
+        except HesseError as error:
+            raise codec.located(error, _kind(request.function)) from error
+        name = graph_id(graph)
+        signature = codec.encode(codec.describe(graph, name))
+        self.store.put(name, signature, codec.encode(graph_to_json(graph)))
+        return Answer([signature])
+
+    def document(self, name: str) -> bytes:
+        """A registered function with its graph, as JSON."""
+        signature, graph = self.store.signature(name), self.store.get(name)
+        if signature is None or graph is None:
+            raise unknown_function()
+        return signature[:-1] + b',"function":{"graph":' + graph + b"}}"
+
+    # ---- lookups ----------------------------------------------------------------------------------------------------
+    def known(self, operation: str, call: CallRequest) -> Entry | None:
+        """The entry of a call by id if it is prepared in this process."""
+        if not isinstance(call.function, ById):
+            return None
+        return self.entries.get(HotKey(call.function.id, operation, self._options(call.options)))
+
+    def _options(self, model: OptionsModel) -> Options:
+        return codec.decode_options(model, self.settings) if model.model_fields_set else self._defaults
+
+    def warm(self, key: HotKey) -> Entry:
+        """Prepare a computation by id."""
+        return self._prepared(key, lambda: self._read(self._stored(key.function)), key.operation, key.options)[0]
+
+    def _entry(
+        self, operation: str, function: ByGraph | ByExpression | ById, arrays: Sequence[Array], options: Options
+    ) -> tuple[Entry, bool]:
+        """The prepared computation, and whether it was prepared before. Only an expression looks at the arrays."""
+        if isinstance(function, ById):
+            if not self.store.has(function.id):
+                raise unknown_function()
+            key = HotKey(function.id, operation, options)
+            return self._prepared(key, lambda: self._read(self._stored(function.id)), operation, options)
+        if isinstance(function, ByExpression):
+            named = _named(function, [(a.shape, a.dtype) for a in arrays])
+            made = (function.expression, tuple(named), operation, options)
+            return self._prepared(made, lambda: self._parse(function, named), operation, options)
+        graph = self._from_json(function)
+        return self._prepared(HotKey(graph_id(graph), operation, options), lambda: graph, operation, options)
+
+    def _prepared(
+        self, key: Any, graph_of: Callable[[], Graph], operation: str, options: Options
+    ) -> tuple[Entry, bool]:
+        found = self.entries.get(key)
+        if found is not None:
+            return found, True
+        started = time.perf_counter()
+        graph = graph_of()
+        prepared, dtypes = prepare(graph, operation, options), tuple([str(n.dtype) for n in graph.inputs])
+        entry = Entry(graph, prepared, options, dtypes, time.perf_counter() - started)
+        builder = graph.builder
+        self.entries.put(key, entry, builder.constant_bytes + NODE_BYTES * len(builder.nodes))
+        return entry, False
+
+    def _graph(self, function: ByGraph | ByExpression | ById, signatures: Sequence[Signature] | None) -> Graph:
+        """The function's graph, with the inputs that were stated for it."""
+        if isinstance(function, ByExpression):
+            if signatures is None:
+                raise InputError("bad-request", "An expression needs inputs with their shapes.", pointer="/inputs")
+            return self._parse(function, _from_signatures(function, signatures))
+        graph = self._from_json(function) if isinstance(function, ByGraph) else self._read(self._stored(function.id))
+        if signatures is not None:
+            stated = [(s.name or n, tuple(s.shape), s.dtype) for s, n in zip(signatures, graph.names, strict=False)]
+            actual = [(n.attrs["name"], n.shape, str(n.dtype)) for n in graph.inputs]
+            if len(signatures) != len(actual) or stated != actual:
+                raise InputError("wrong-inputs", "The inputs stated are not those of the graph.", pointer="/inputs")
+        return graph
+
+    def _from_json(self, function: ByGraph) -> Graph:
+        return graph_from_json(function.graph, limits=self.settings.limits, pointer="/function/graph")
+
+    def _parse(self, function: ByExpression, named: Sequence[Named]) -> Graph:
+        return parse_expression(function.expression, named, limits=self.settings.limits)
+
+    def _read(self, stored: bytes) -> Graph:
+        return graph_from_json(codec.parse(stored), limits=self.settings.limits)
+
+    def _stored(self, name: str) -> bytes:
+        stored = self.store.get(name)
+        if stored is None:
+            raise unknown_function()
+        return stored
+
+    # ---- checks -----------------------------------------------------------------------------------------------------
+    @staticmethod
+    def _check_guards(graph: Graph, arrays: Sequence[Array]) -> None:
+        if not graph.guards:
+            return
+        fits = len(arrays) == len(graph.inputs) and all(
+            [a.shape == n.shape and a.dtype == n.dtype for a, n in zip(arrays, graph.inputs, strict=True)]
+        )
+        if fits and not guards_hold(graph, arrays):
+            raise StateError(
+                "graph-point-specific",
+                "The function branches on values: its graph was traced where other branches were taken than here.",
+                hint="Trace the function again at these inputs and send that graph.",
+                pointer="/inputs",
+            )
+
+    def _is_tiny(self, entry: Entry, answer: Answer) -> bool:
+        settings = self.settings
+        return (
+            answer.seconds["compute"] < settings.inline_s
+            and entry.prepare_s < 0.05
+            and answer.length <= settings.inline_result_bytes
+        )
+
+
+def translate(error: BaseException) -> HesseError | None:
+    """The declared error that an exception of Python or NumPy amounts to, if any."""
+    if isinstance(error, HesseError):
+        return error
+    if isinstance(error, MemoryError):
+        return LimitError(
+            "over-memory-budget",
+            "The computation needs more memory than the server has.",
+            hint="Lower chunk_size, or use hvp for products with the matrix.",
+        )
+    return None
+
+
+def internal() -> HesseError:
+    """What the caller hears of an unexpected exception; the log has the rest."""
+    return StateError("internal", "An unexpected error occurred; the request id identifies it in the server's log.")
+
+
+def unknown_function() -> HesseError:
+    return StateError(
+        "unknown-function",
+        "No function is registered under this id.",
+        hint="Register it with PUT /v1/functions, or send the function itself.",
+        pointer="/function/id",
+    )
+
+
+def _kind(function: ByGraph | ByExpression | ById) -> str:
+    return "graph" if isinstance(function, ByGraph) else "other"
+
+
+def _named(function: ByExpression, shapes: Sequence[tuple[Shape, DType]]) -> list[Named]:
+    names = function.inputs if function.inputs is not None else ["x"]
+    if len(names) != len(shapes):
+        raise InputError(
+            "wrong-inputs",
+            f"The expression names {len(names)} input(s), {len(shapes)} were given.",
+            pointer="/inputs",
+            hint=None if function.inputs is not None else "Name them in function.inputs; without it there is one, x.",
+        )
+    return [(name, shape, dtype) for name, (shape, dtype) in zip(names, shapes, strict=True)]
+
+
+def _from_signatures(function: ByExpression, signatures: Sequence[Signature]) -> list[Named]:
+    names = function.inputs or [s.name or "x" for s in signatures]
+    if len(names) != len(signatures) or any([s.name not in (None, n) for s, n in zip(signatures, names, strict=False)]):
+        raise InputError(
+            "wrong-inputs", "The inputs stated are not those that the expression names.", pointer="/inputs"
+        )
+    for k, signature in enumerate(signatures):
+        if signature.dtype not in DTYPES:
+            raise InputError(
+                "bad-tensor", f"The dtype must be one of {', '.join(DTYPES)}.", pointer=f"/inputs/{k}/dtype"
+            )
+    return [(name, tuple(s.shape), np.dtype(s.dtype)) for name, s in zip(names, signatures, strict=True)]

@@ -1,0 +1,79 @@
+"""Computations small enough for the event loop: a hop to a process would cost more than they do."""
+
+from __future__ import annotations
+
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from hesse_engine.errors import StateError
+from hesse_service.evaluator import Answer, Entry, Evaluator, HotKey, unknown_function
+from hesse_service.schemas import ById, CallRequest
+
+logger = logging.getLogger("hesse.service")
+
+STRIKES = 3  # slow runs in a row after which a computation leaves the event loop
+BAN_S = 60.0
+
+
+class Inline:
+    """Answers calls by id that were prepared here because a process measured them as tiny."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self.evaluator = evaluator
+        self._thread = ThreadPoolExecutor(1, "hesse-inline")
+        self._pending: set[HotKey] = set()
+        self._strikes: dict[HotKey, int] = {}
+        self._banned: dict[HotKey, float] = {}
+
+    def entry(self, operation: str, call: CallRequest) -> Entry | None:
+        """The prepared computation, or None where a process has to answer."""
+        return self.evaluator.known(operation, call)
+
+    def answer(self, operation: str, call: CallRequest, entry: Entry) -> Answer:
+        """Run it here and now.
+
+        Raises:
+            StateError: `unknown-function` where it was deleted since.
+        """
+        assert isinstance(call.function, ById)
+        store, name = self.evaluator.store, call.function.id
+        if not store.has(name):
+            raise unknown_function()
+        answer = self.evaluator.call(operation, call, entry)
+        if store.is_stale(name):
+            self._thread.submit(store.touch, name)
+        self._watch(answer, HotKey(name, operation, entry.options))
+        return answer
+
+    def promote(self, key: HotKey) -> None:
+        """Prepare a computation here, in the background."""
+        if key in self._pending or self._banned.get(key, 0.0) > time.monotonic():
+            return
+        self._pending.add(key)
+        self._thread.submit(self._prepare, key)
+
+    def close(self) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    def _prepare(self, key: HotKey) -> None:
+        try:
+            self.evaluator.warm(key)
+        except StateError:  # deleted, or evicted, in the meantime
+            logger.debug("function %s is gone", key.function)
+        except Exception:
+            logger.exception("function %s could not be prepared", key.function)
+        finally:
+            self._pending.discard(key)
+
+    def _watch(self, answer: Answer, key: HotKey) -> None:
+        """Send a computation back to the processes when it is slow again and again (a single slow run may be noise)."""
+        if answer.seconds["compute"] <= self.evaluator.settings.inline_s:
+            self._strikes.pop(key, None)
+            return
+        self._strikes[key] = self._strikes.get(key, 0) + 1
+        if self._strikes[key] >= STRIKES:
+            del self._strikes[key]
+            self._banned = {k: until for k, until in self._banned.items() if until > time.monotonic()}
+            self._banned[key] = time.monotonic() + BAN_S
+            self.evaluator.entries.drop(key)

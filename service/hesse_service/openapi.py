@@ -1,0 +1,92 @@
+"""The OpenAPI document: what FastAPI derives from the routes, with the component schemas of `schemas.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from hesse_service import schemas
+from hesse_service.problems import declared
+
+DESCRIPTION = """\
+Exact derivatives of functions that travel with the request: values, gradients, Jacobians, Hessians and their products
+with vectors, with the conventions of `torch.autograd.functional` and `torch.func`.
+
+**Functions** are sent as a formula (`{"expression": "sum(x**3)", "inputs": ["x"]}`), as a graph
+(`{"graph": {"format": "hesse-graph/1", ...}}`, see `GET /v1/ops`), or by the id of a registered one
+(`{"id": "..."}`, see `PUT /v1/functions`). Calls by id are the fastest.
+
+**Tensors** are `{"shape", "dtype", "data"}` with data nested or flat in row-major order; answers send it flat. JSON
+knows no NaN or infinity: these are the strings `"NaN"`, `"Infinity"` and `"-Infinity"`. Finite numbers keep every bit.
+
+**Errors** are RFC 9457 problems with a stable `code`, a JSON pointer or node at the fault, and a hint. Where
+`retryable` is true the same request may succeed later.
+
+**Limits** are listed by `GET /v1/ops`. `options.deadline_s` and `options.max_memory_bytes` lower them for one request.
+"""
+
+MODELS: tuple[type[BaseModel], ...] = (
+    schemas.Tensor,
+    schemas.GraphDocument,
+    schemas.CallRequest,
+    schemas.PlanRequest,
+    schemas.FunctionRequest,
+    schemas.CallAnswer,
+    schemas.PlanAnswer,
+    schemas.FunctionAnswer,
+    schemas.FunctionDocument,
+    schemas.OpsAnswer,
+    schemas.Status,
+    schemas.Problem,
+)
+REF = "#/components/schemas/{model}"
+
+
+def body(model: type[BaseModel], examples: dict[str, Any]) -> dict[str, Any]:
+    """The `requestBody` of a route that reads its body itself."""
+    schema = {"$ref": REF.format(model=model.__name__)}
+    return {
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema, "examples": examples}}}
+    }
+
+
+def answers(model: type[BaseModel], *errors: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route: an answer, and problems."""
+    schema = {"$ref": REF.format(model=model.__name__)}
+    return {
+        200: {"description": str(model.__doc__), "content": {"application/json": {"schema": schema}}},
+        **declared(*errors),
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Serve the completed document."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            made = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=app.routes,
+                tags=app.openapi_tags,
+            )
+            _, definitions = models_json_schema([(m, "validation") for m in MODELS], ref_template=REF)
+            made["components"] = {"schemas": dict(sorted(definitions["$defs"].items()))}
+            _drop_default_errors(made)
+            app.openapi_schema = made
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]
+
+
+def _drop_default_errors(document: dict[str, Any]) -> None:
+    """FastAPI declares its own 422 body wherever a path has a parameter; no route here answers with it."""
+    for path in document["paths"].values():
+        for operation in path.values():
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]

@@ -1,0 +1,254 @@
+"""What requests and answers look like. Models are strict and know no other members; tensors are checked by the codec.
+
+`data` of a tensor is `Any` here on purpose: NumPy reads it, and validating a million elements one by one would cost
+more than the Hessian.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
+
+from hesse_engine.derivatives import DERIVATIVES
+from hesse_engine.ir.graph import DTYPES
+from hesse_engine.options import APIS, HESSIAN_STRATEGIES, JACOBIAN_STRATEGIES, LAYOUTS, TIERS
+
+NAME = r"^[A-Za-z_][A-Za-z0-9_.\-]{0,127}$"
+ID = r"^[0-9a-f]{64}$"
+MAX_INPUTS = 1_000
+MAX_EXPRESSION = 65_536
+
+
+def _one_of(*values: str) -> Any:
+    """A string whose values the engine checks, so that its stable codes answer; the schema lists them."""
+    return Field(json_schema_extra={"enum": list(values)})
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Tensor(Model):
+    """An array. `data` is nested or flat in row-major order; answers send it flat."""
+
+    shape: list[Annotated[int, Field(ge=0)]] | None = Field(
+        default=None, max_length=32, description="Lengths of the axes; may be left out where `data` is nested."
+    )
+    dtype: Annotated[str, _one_of(*DTYPES)] | None = Field(
+        default=None, description="Defaults to that of the function's input, else float64."
+    )
+    data: Any = Field(description='Numbers, or booleans; "NaN", "Infinity" and "-Infinity" are strings.')
+
+
+TensorLike = Annotated[
+    Any,
+    WithJsonSchema(
+        {
+            "description": "A tensor, or its data alone: nested lists or a number.",
+            "anyOf": [{"$ref": "#/components/schemas/Tensor"}, {"type": "array", "items": {}}, {"type": "number"}],
+        }
+    ),
+]
+Vector = Annotated[
+    Any,
+    WithJsonSchema(
+        {
+            "description": "One tensor for each differentiated input (vjp: for each output), or a single tensor.",
+            "anyOf": [
+                {
+                    "type": "array",
+                    "items": {
+                        "anyOf": [
+                            {"$ref": "#/components/schemas/Tensor"},
+                            {"type": "array", "items": {}},
+                            {"type": "number"},
+                        ]
+                    },
+                },
+                {"$ref": "#/components/schemas/Tensor"},
+                {"type": "number"},
+                {"type": "null"},
+            ],
+        }
+    ),
+]
+
+
+class Signature(Model):
+    """Shape and dtype of an input."""
+
+    name: str | None = Field(default=None, pattern=NAME)
+    shape: list[Annotated[int, Field(ge=0)]] = Field(max_length=32)
+    dtype: Annotated[str, _one_of(*DTYPES)] = "float64"
+
+
+class GraphDocument(Model):
+    """A function as a graph, format hesse-graph/1; `GET /v1/ops` lists the ops and their attributes."""
+
+    format: Literal["hesse-graph/1"]
+    inputs: list[Signature] = Field(min_length=1, max_length=MAX_INPUTS)
+    constants: list[TensorLike] = []
+    nodes: list[dict[str, Any]] = Field(description='{"id", "op", "args", "attrs"}, in any order.')
+    outputs: list[Any] = Field(min_length=1, description="Ids of nodes or names of inputs.")
+    guards: list[dict[str, Any]] = Field(default=[], description='{"node", "value"}: where the graph is valid.')
+
+
+GraphLike = Annotated[Any, WithJsonSchema({"allOf": [{"$ref": "#/components/schemas/GraphDocument"}]})]
+
+
+class ByGraph(Model):
+    """A function as a graph."""
+
+    graph: GraphLike
+
+
+class ByExpression(Model):
+    """A function as a formula over named inputs; it is parsed, never evaluated as code."""
+
+    expression: str = Field(min_length=1, max_length=MAX_EXPRESSION)
+    inputs: list[Annotated[str, Field(pattern=NAME)]] | None = Field(
+        default=None, max_length=MAX_INPUTS, description="Names of the inputs, in their order."
+    )
+
+
+class ById(Model):
+    """A registered function."""
+
+    id: str = Field(pattern=ID)
+
+
+def _kind_of(value: Any) -> str:
+    keys = value if isinstance(value, dict) else getattr(type(value), "model_fields", {})
+    return next((f"by-{k}" for k in ("graph", "id") if k in keys), "by-expression")
+
+
+Function = Annotated[
+    Annotated[ByGraph, Tag("by-graph")] | Annotated[ByExpression, Tag("by-expression")] | Annotated[ById, Tag("by-id")],
+    Discriminator(_kind_of),
+]
+Definition = Annotated[
+    Annotated[ByGraph, Tag("by-graph")] | Annotated[ByExpression, Tag("by-expression")], Discriminator(_kind_of)
+]
+
+
+class OptionsModel(Model):
+    """How to compute; everything has a default."""
+
+    api: Annotated[str, _one_of(*APIS)] = Field(
+        default="functional", description="Whose conventions: torch.autograd.functional or torch.func."
+    )
+    argnums: int | list[int] | None = Field(
+        default=None, description="Differentiated inputs; null: all (func: the first)."
+    )
+    chunk_size: int | None = Field(default=None, description="Most columns or rows in flight at once.")
+    preallocate: bool = Field(default=True, description="Write chunks into one result instead of concatenating them.")
+    device: str = Field(default="cpu", max_length=64)
+    threads: int | None = Field(default=None, description="Threads of this computation.")
+    strategy: Annotated[str, _one_of("auto", *HESSIAN_STRATEGIES, *JACOBIAN_STRATEGIES)] = "auto"
+    layout: Annotated[str, _one_of(*LAYOUTS)] = Field(default="dense", description="Layout of a matrix result.")
+    max_memory_bytes: int | None = Field(default=None, description="Refuse what is predicted to need more.")
+    strict: bool = Field(default=False, description="Refuse outputs that do not depend on an input.")
+    aux: int = Field(default=0, description="How many of the last outputs are evaluated, not differentiated.")
+    tier: Annotated[str, _one_of(*TIERS)] = Field(default="auto", description="Which interpreter answers.")
+    deadline_s: float | None = Field(default=None, ge=0.001, description="Give up after this many seconds.")
+
+
+class CallRequest(Model):
+    """One computation."""
+
+    function: Function
+    inputs: list[TensorLike] = Field(max_length=MAX_INPUTS)
+    v: Vector = Field(default=None, description="Only for products: jvp, vjp, hvp, vhp.")
+    options: OptionsModel = OptionsModel()
+
+
+class PlanRequest(Model):
+    """A computation to be planned, not run; inputs may be left out for a function that knows its own."""
+
+    operation: str = Field(json_schema_extra={"enum": list(DERIVATIVES)}, max_length=64)
+    function: Function
+    inputs: list[Signature] | None = Field(default=None, max_length=MAX_INPUTS)
+    options: OptionsModel = OptionsModel()
+
+
+class FunctionRequest(Model):
+    """A function to be registered. An expression needs its inputs; a graph has them."""
+
+    function: Definition
+    inputs: list[Signature] | None = Field(default=None, max_length=MAX_INPUTS)
+
+
+# ---- answers, for the OpenAPI document: the codec writes them ------------------------------------------------------
+class TensorAnswer(Model):
+    """An array, flat in row-major order."""
+
+    shape: list[int]
+    dtype: str
+    data: list[Any]
+
+
+class Pair(Model):
+    """Answer of a product: f(x) and the product."""
+
+    output: Any
+    product: Any
+
+
+class CallAnswer(Model):
+    """`result` is a tensor, lists of them where torch nests tuples, or a pair."""
+
+    result: TensorAnswer | Pair | list[Any]
+    aux: list[TensorAnswer] | None = Field(default=None, description="Present when options.aux > 0.")
+    stats: dict[str, Any] = Field(description="How it was computed: strategy, tier, threads, chunks, seconds, ...")
+
+
+class PlanAnswer(Model):
+    """What would be done and what it would cost."""
+
+    plan: dict[str, Any]
+    text: str = Field(description="The same in a few readable lines.")
+
+
+class FunctionAnswer(Model):
+    """A registered function."""
+
+    id: str = Field(pattern=ID, description="SHA-256 of the canonical graph; one signature per id.")
+    inputs: list[Signature]
+    outputs: list[Signature]
+
+
+class FunctionDocument(FunctionAnswer):
+    """A registered function with its graph."""
+
+    function: ByGraph
+
+
+class OpsAnswer(Model):
+    """The tables of ops and operations."""
+
+    format: str
+    ops: list[dict[str, Any]]
+    operations: list[dict[str, Any]]
+    limits: dict[str, Any]
+
+
+class Status(Model):
+    """Health."""
+
+    status: Literal["ok"]
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details."""
+
+    type: str = Field(description="urn:hesse:problem:<code>")
+    title: str
+    status: int
+    detail: str = Field(description="What was given, what is allowed.")
+    code: str = Field(description="Stable; clients rebuild the exception from it.")
+    pointer: str | None = Field(default=None, description="JSON pointer (RFC 6901) into the request, at the fault.")
+    node: str | None = Field(default=None, description="Id of the graph's node at fault.")
+    hint: str | None = Field(default=None, description="What to do about it.")
+    retryable: bool
+    request_id: str
