@@ -71,8 +71,11 @@ def shape_of(op: str, shape: Any) -> Shape:
 
 def dtype_of(op: str, name: Any) -> DType:
     try:
-        dtype = np.dtype(name)
-    except TypeError:
+        # NumPy reads many a string as a dtype, some of them with a warning: only the names of the language are asked
+        if isinstance(name, str) and name not in DTYPES and not name.startswith("complex"):
+            raise TypeError
+        dtype: DType = np.dtype(name)
+    except (TypeError, ValueError):
         raise GraphError("bad-attribute", f"{op}: no such dtype; allowed are {', '.join(DTYPES)}.") from None
     if dtype.kind == "c":
         raise FunctionError("unsupported-complex", f"{op}: complex dtypes are not supported; got {dtype}.")

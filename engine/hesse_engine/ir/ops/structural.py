@@ -293,10 +293,19 @@ concat = linear("concat", None, ("axis",), _build_concat, lambda *xs, axis: np.c
 
 
 # ---- take and its transpose --------------------------------------------------------------------------------------------
-def check_indices(op: str, index: Node, length: int) -> None:
-    """Constant indices are checked now; computed ones when they are known (`take_numpy`)."""
+def index_of(op: str, x: Node, index: Any) -> Node:
+    """The indices as a node that NumPy can index by: uint64 alone does not fit into int64."""
+    if not isinstance(index, Node):
+        index = x.builder.constant(index, INT64 if np.size(index) == 0 else None)
     if index.dtype.kind not in "iu":
         raise GraphError("dtype-mismatch", f"{op}: the indices must be integers, not {index.dtype}.")
+    if index.dtype == np.uint64:  # what int64 cannot hold is out of every range, and must not wrap into one
+        return convert(apply("minimum", index, int(np.iinfo(np.int64).max)), INT64)
+    return index
+
+
+def check_indices(op: str, index: Node, length: int) -> None:
+    """Constant indices are checked now; computed ones when they are known (`take_numpy`)."""
     if index.value is not None:
         check_range(op, index.value, length)
 
@@ -309,9 +318,7 @@ def check_range(op: str, indices: Any, length: int) -> None:
 
 def _build_take(*args: Node, axis: Any = 0) -> Node:
     check_arity("take", args, 2)
-    x, index = args
-    if not isinstance(index, Node):
-        index = x.builder.constant(index, INT64 if np.size(index) == 0 else None)
+    x, index = args[0], index_of("take", *args)
     k = axis_of("take", axis, x.ndim)
     check_indices("take", index, x.shape[k])
     shape = (*x.shape[:k], *index.shape, *x.shape[k + 1:])
@@ -322,7 +329,7 @@ def _build_take(*args: Node, axis: Any = 0) -> Node:
 
 def take_numpy(x: Any, index: Any, *, axis: int) -> Any:
     check_range("take", index, x.shape[axis])
-    return np.take(x, index.astype(np.int64), axis=axis)
+    return np.take(x, index, axis=axis)
 
 
 def _transpose_take(ct: Node, y: Node) -> tuple[Node | None, ...]:
@@ -374,9 +381,7 @@ take = linear("take", 2, ("axis",), _build_take, take_numpy, _transpose_take, _b
 
 def _build_scatter_add(*args: Node, axis: Any = 0, size: Any) -> Node:
     check_arity("scatter_add", args, 2)
-    x, index = args
-    if not isinstance(index, Node):
-        index = x.builder.constant(index, INT64 if np.size(index) == 0 else None)
+    x, index = args[0], index_of("scatter_add", *args)
     length = integer("scatter_add", "size", size)
     post = x.ndim - index.ndim
     if length < 0 or post < 0:
@@ -397,7 +402,7 @@ def _scatter_add_numpy(x: Any, index: Any, *, axis: int, size: int) -> Any:
     rank = index.ndim
     front = np.moveaxis(x, range(axis, axis + rank), range(rank))
     out = np.zeros((size, *front.shape[rank:]), x.dtype)
-    np.add.at(out, index.astype(np.int64), front)
+    np.add.at(out, index, front)
     return np.moveaxis(out, 0, axis)
 
 

@@ -1,0 +1,343 @@
+"""NumPy's reductions, scans and elementwise functions that are written in rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from hesse_engine.frontends.operands import (
+    builder_of,
+    dtype_like,
+    elementwise,
+    floating,
+    full_like,
+    lower,
+    no_rule,
+    root,
+    tensor,
+    truth,
+    where,
+)
+from hesse_engine.frontends.table import numpy_function
+from hesse_engine.ir.graph import BOOL, INT64, Node, apply
+from hesse_engine.ir.shapes import axes_of, axis_of, convert
+
+Axis = Any
+UINT64 = np.dtype(np.uint64)
+
+
+def _accumulator(x: Node, dtype: Any) -> Node:
+    """x in the dtype that a sum or product is taken in: small integers widen to 64 bits."""
+    if dtype is not None:
+        return convert(x, dtype_like(dtype))
+    if x.dtype.kind in "bi":
+        return convert(x, INT64)
+    return convert(x, UINT64) if x.dtype.kind == "u" else x
+
+
+# ---- reductions ------------------------------------------------------------------------------------------------------
+@numpy_function("sum")
+def sum_(a: Any, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False, initial: Any = None) -> Node:
+    total = apply("sum", _accumulator(tensor(a), dtype), axis=axis, keepdims=keepdims)
+    return total if initial is None else elementwise("add", total, initial)
+
+
+@numpy_function()
+def prod(a: Any, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False, initial: Any = None) -> Node:
+    product = apply("prod", _accumulator(tensor(a), dtype), axis=axis, keepdims=keepdims)
+    return product if initial is None else elementwise("multiply", product, initial)
+
+
+@numpy_function()
+def mean(a: Any, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False) -> Node:
+    x = tensor(a)
+    return apply("mean", floating(x) if dtype is None else convert(x, dtype_like(dtype)), axis=axis, keepdims=keepdims)
+
+
+@numpy_function()
+def average(a: Any, axis: Axis = None, weights: Any = None, *, keepdims: bool = False) -> Node:
+    if weights is None:
+        return mean(a, axis, keepdims=keepdims)
+    builder = builder_of(a, weights)
+    x, w = tensor(a, builder), tensor(weights, builder)
+    if w.shape != x.shape:
+        k = axis_of("average", axis, x.ndim)
+        w = apply("reshape", w, shape=[w.size if j == k else 1 for j in range(x.ndim)])
+        w = apply("broadcast_to", w, shape=x.shape)
+    return elementwise("divide", sum_(elementwise("multiply", x, w), axis, keepdims=keepdims),
+                       sum_(w, axis, keepdims=keepdims))
+
+
+@numpy_function()
+def var(a: Any, axis: Axis = None, dtype: Any = None, *, ddof: float = 0, keepdims: bool = False,
+        correction: float | None = None) -> Node:
+    x = floating(tensor(a)) if dtype is None else convert(tensor(a), dtype_like(dtype))
+    count = math.prod([x.shape[k] for k in axes_of("var", axis, x.ndim)])
+    free = float(count - (ddof if correction is None else correction))
+    spread = elementwise("square", elementwise("subtract", x, apply("mean", x, axis=axis, keepdims=True)))
+    total = apply("sum", spread, axis=axis, keepdims=keepdims)
+    return total / max(free, 0.0)
+
+
+@numpy_function()
+def std(a: Any, axis: Axis = None, dtype: Any = None, *, ddof: float = 0, keepdims: bool = False,
+        correction: float | None = None) -> Node:
+    return root(var(a, axis, dtype, ddof=ddof, keepdims=keepdims, correction=correction))
+
+
+def _extremum(row: str, pair: str) -> Callable[..., Node]:
+    def reduce(a: Any, axis: Axis = None, *, keepdims: bool = False, initial: Any = None) -> Node:
+        y = apply(row, tensor(a), axis=axis, keepdims=keepdims)
+        return y if initial is None else elementwise(pair, y, initial)
+
+    return reduce
+
+
+numpy_function("max", "amax")(_extremum("max", "maximum"))
+numpy_function("min", "amin")(_extremum("min", "minimum"))
+
+
+@numpy_function()
+def ptp(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Node:
+    x = tensor(a)
+    low = apply("min", x, axis=axis, keepdims=keepdims)
+    return elementwise("subtract", apply("max", x, axis=axis, keepdims=keepdims), low)
+
+
+@numpy_function()
+def argmax(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Node:
+    return apply("argmax", tensor(a), axis=axis, keepdims=keepdims)
+
+
+@numpy_function()
+def argmin(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Node:
+    return apply("argmin", tensor(a), axis=axis, keepdims=keepdims)
+
+
+@numpy_function()
+def count_nonzero(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Node:
+    return apply("sum", truth(tensor(a)), axis=axis, keepdims=keepdims)
+
+
+@numpy_function("any")
+def any_(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Node:
+    return apply("greater", count_nonzero(a, axis, keepdims=keepdims), 0)
+
+
+@numpy_function("all")
+def all_(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Node:
+    failing = apply("logical_not", truth(tensor(a)))
+    return apply("equal", apply("sum", failing, axis=axis, keepdims=keepdims), 0)
+
+
+@numpy_function()
+def nansum(a: Any, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False) -> Node:
+    x = tensor(a)
+    return sum_(where(isnan(x), 0.0, x) if x.is_floating else x, axis, dtype, keepdims=keepdims)
+
+
+# ---- scans -----------------------------------------------------------------------------------------------------------
+def _scan(row: str, x: Node, axis: int, neutral: float) -> Node:
+    """Prefix sums or products in log2(n) steps: y_k takes in y_(k-s) for s = 1, 2, 4, ..."""
+    length, shift = x.shape[axis], 1
+    while shift < length:
+        start = (0,) * x.ndim
+        count = tuple([length - shift if k == axis else s for k, s in enumerate(x.shape)])
+        moved = apply("slice", x, start=start, count=count)
+        head = full_like(x, neutral, shape=[shift if k == axis else s for k, s in enumerate(x.shape)])
+        x, shift = apply(row, x, apply("concat", head, moved, axis=axis)), 2 * shift
+    return x
+
+
+@numpy_function()
+def cumsum(a: Any, axis: Axis = None, dtype: Any = None) -> Node:
+    return _cumulative("add", a, axis, dtype, 0)
+
+
+@numpy_function()
+def cumprod(a: Any, axis: Axis = None, dtype: Any = None) -> Node:
+    return _cumulative("multiply", a, axis, dtype, 1)
+
+
+def _cumulative(row: str, a: Any, axis: Axis, dtype: Any, neutral: float) -> Node:
+    x = _accumulator(tensor(a), dtype)
+    if axis is None:
+        x, axis = apply("reshape", x, shape=(x.size,)), 0
+    return _scan(row, x, axis_of("cumulative", axis, x.ndim), neutral)
+
+
+@numpy_function()
+def diff(a: Any, n: int = 1, axis: Axis = -1) -> Node:
+    x = tensor(a)
+    k = axis_of("diff", axis, x.ndim)
+    for _ in range(min(n, x.shape[k])):
+        count = tuple([max(s - 1, 0) if j == k else s for j, s in enumerate(x.shape)])
+        start = tuple([1 if j == k and s > 1 else 0 for j, s in enumerate(x.shape)])
+        low = apply("slice", x, start=(0,) * x.ndim, count=count)
+        x = apply("not_equal" if x.dtype == BOOL else "subtract", apply("slice", x, start=start, count=count), low)
+    return x
+
+
+@numpy_function("trapezoid", "trapz")
+def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: Axis = -1) -> Node:
+    builder = builder_of(y, x, dx)
+    values = tensor(y, builder)
+    k = axis_of("trapezoid", axis, values.ndim)
+    step: Any = dx
+    if x is not None:
+        points = tensor(x, builder)
+        step = diff(points, axis=-1 if points.ndim == 1 else k)
+        if points.ndim == 1:
+            step = apply("reshape", step, shape=[-1 if j == k else 1 for j in range(values.ndim)])
+    count = tuple([s - 1 if j == k else s for j, s in enumerate(values.shape)])
+    start = tuple([int(j == k and s > 1) for j, s in enumerate(values.shape)])
+    low = apply("slice", values, start=(0,) * values.ndim, count=count)
+    pairs = apply("add", apply("slice", values, start=start, count=count), low)
+    return sum_(elementwise("divide", elementwise("multiply", step, pairs), 2.0), k)
+
+
+# ---- elementwise -----------------------------------------------------------------------------------------------------
+@numpy_function()
+def clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Node:
+    low, high = a_min if min is None else min, a_max if max is None else max
+    x = tensor(a, builder_of(a, low, high))
+    if low is None and high is None:
+        return x
+    infinity: Any = math.inf if x.is_floating else None
+    if infinity is None and (low is None or high is None):
+        return elementwise("maximum", x, low) if high is None else elementwise("minimum", x, high)
+    return elementwise("clip", x, -infinity if low is None else low, infinity if high is None else high)
+
+
+@numpy_function("where")
+def where_(condition: Any, x: Any = None, y: Any = None, /) -> Node:
+    if x is None or y is None:
+        raise no_rule("numpy.where with one argument, whose result has a shape that depends on values,")
+    return where(condition, x, y)
+
+
+@numpy_function()
+def select(condlist: Any, choicelist: Any, default: Any = 0) -> Node:
+    result: Any = lower(default, builder_of(condlist, choicelist, default))
+    for condition, choice in zip(reversed(condlist), reversed(choicelist), strict=True):
+        result = where(condition, choice, result)
+    return tensor(result, builder_of(condlist, choicelist, default))
+
+
+@numpy_function()
+def reciprocal(x: Any) -> Node:
+    return elementwise("divide", 1.0, x)
+
+
+@numpy_function()
+def log2(x: Any) -> Node:
+    return elementwise("log", x) / math.log(2.0)
+
+
+@numpy_function()
+def log10(x: Any) -> Node:
+    return elementwise("log", x) / math.log(10.0)
+
+
+@numpy_function("deg2rad", "radians")
+def deg2rad(x: Any) -> Node:
+    return elementwise("multiply", x, math.pi / 180.0)
+
+
+@numpy_function("rad2deg", "degrees")
+def rad2deg(x: Any) -> Node:
+    return elementwise("multiply", x, 180.0 / math.pi)
+
+
+@numpy_function("positive", "conjugate", "conj", "real", "real_if_close", "copy", "ascontiguousarray")
+def positive(x: Any) -> Node:
+    return tensor(x)
+
+
+@numpy_function("asarray", "array")
+def asarray(a: Any, dtype: Any = None) -> Node:
+    return tensor(a) if dtype is None else convert(tensor(a), dtype_like(dtype))
+
+
+@numpy_function()
+def result_type(*arrays_and_dtypes: Any) -> np.dtype[Any]:
+    return np.result_type(*[a.dtype if isinstance(a, Node) else a for a in arrays_and_dtypes])
+
+
+@numpy_function()
+def float_power(x1: Any, x2: Any) -> Node:
+    base = tensor(x1, builder_of(x1, x2))
+    return elementwise("power", convert(base, np.dtype(np.float64)), x2)
+
+
+@numpy_function()
+def fmax(x1: Any, x2: Any) -> Node:
+    builder = builder_of(x1, x2)
+    a, b = tensor(x1, builder), tensor(x2, builder)
+    return where(isnan(a), b, where(isnan(b), a, elementwise("maximum", a, b)))
+
+
+@numpy_function()
+def fmin(x1: Any, x2: Any) -> Node:
+    builder = builder_of(x1, x2)
+    a, b = tensor(x1, builder), tensor(x2, builder)
+    return where(isnan(a), b, where(isnan(b), a, elementwise("minimum", a, b)))
+
+
+@numpy_function()
+def heaviside(x1: Any, x2: Any) -> Node:
+    builder = builder_of(x1, x2)
+    x = tensor(x1, builder)
+    step = where(elementwise("greater", x, 0.0), 1.0, where(elementwise("less", x, 0.0), 0.0, x2))
+    return where(isnan(x), x, step)
+
+
+@numpy_function()
+def isnan(x: Any) -> Node:
+    return elementwise("not_equal", x, x)
+
+
+@numpy_function()
+def isinf(x: Any) -> Node:
+    node = tensor(x)
+    return elementwise("equal", elementwise("abs", node), math.inf) if node.is_floating else _never(node)
+
+
+@numpy_function()
+def isfinite(x: Any) -> Node:
+    node = tensor(x)
+    if not node.is_floating:
+        return apply("logical_not", _never(node))
+    return elementwise("less", elementwise("abs", node), math.inf)
+
+
+def _never(x: Node) -> Node:
+    return x.builder.full(x.shape, False, BOOL)
+
+
+@numpy_function()
+def isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Node:
+    """|a - b| <= atol + rtol |b| for finite b, else a == b."""
+    builder = builder_of(a, b)
+    x, y = tensor(a, builder), tensor(b, builder)
+    bound = elementwise("add", elementwise("multiply", elementwise("abs", y), rtol), atol)
+    near = elementwise("less_equal", elementwise("abs", elementwise("subtract", x, y)), bound)
+    same = where(isfinite(y), near, elementwise("equal", x, y))
+    return elementwise("logical_or", same, elementwise("logical_and", isnan(x), isnan(y))) if equal_nan else same
+
+
+@numpy_function()
+def allclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Node:
+    return all_(isclose(a, b, rtol, atol, equal_nan))
+
+
+@numpy_function()
+def array_equal(a1: Any, a2: Any) -> Node:
+    builder = builder_of(a1, a2)
+    x, y = tensor(a1, builder), tensor(a2, builder)
+    if x.shape != y.shape:
+        return builder.constant(False)
+    return all_(elementwise("equal", x, y))

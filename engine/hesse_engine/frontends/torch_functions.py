@@ -1,0 +1,376 @@
+"""torch's functions and methods, with torch's signatures: arithmetic, reductions, shapes, products.
+
+A method `x.f(...)` is the function `f(x, ...)`. Where a NumPy function does the work it is called; what differs (dim,
+unbiased deviations, `max(dim)`, `transpose(0, 1)`, `split` by size, ...) is stated here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import namedtuple
+from typing import Any
+
+import numpy as np
+
+from hesse_engine.errors import FunctionError
+from hesse_engine.frontends import products, reductions
+from hesse_engine.frontends.indexing import gather as gather_along
+from hesse_engine.frontends.operands import (
+    builder_of,
+    dtype_like,
+    elementwise,
+    floating,
+    lower,
+    no_rule,
+    root,
+    tensor,
+    tensors,
+)
+from hesse_engine.frontends.operands import where as where_
+from hesse_engine.frontends.table import torch_function
+from hesse_engine.ir.graph import Builder, Node, apply
+from hesse_engine.ir.shapes import axes_of, axis_of, convert
+
+Dim = Any
+
+
+def items_of(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """f(2, 3) and f((2, 3)) alike."""
+    return tuple(values[0]) if len(values) == 1 and isinstance(values[0], (tuple, list)) else values
+
+
+def _dims(dim: Dim) -> Any:
+    # an empty tuple of dims means all, as None does
+    return None if dim is None or (isinstance(dim, (tuple, list)) and not dim) else dim
+
+
+def scaled(factor: Any, value: Any, builder: Builder) -> Any:
+    return value if factor == 1 else elementwise("multiply", factor, tensor(value, builder))
+
+
+# ---- arithmetic ------------------------------------------------------------------------------------------------------
+@torch_function()
+def add(input: Any, other: Any, *, alpha: Any = 1) -> Node:
+    return elementwise("add", input, scaled(alpha, other, builder_of(input, other)))
+
+
+@torch_function("sub", "subtract")
+def sub(input: Any, other: Any, *, alpha: Any = 1) -> Node:
+    return elementwise("subtract", input, scaled(alpha, other, builder_of(input, other)))
+
+
+@torch_function()
+def rsub(input: Any, other: Any) -> Node:
+    return elementwise("subtract", other, input)
+
+
+@torch_function("rmul")
+def rmul(input: Any, other: Any) -> Node:
+    return elementwise("multiply", other, input)
+
+
+@torch_function("radd")
+def radd(input: Any, other: Any) -> Node:
+    return elementwise("add", other, input)
+
+
+@torch_function("rdiv", "rtruediv")
+def rdiv(input: Any, other: Any) -> Node:
+    return elementwise("divide", other, input)
+
+
+@torch_function("rpow")
+def rpow(input: Any, other: Any) -> Node:
+    return elementwise("power", other, input)
+
+
+@torch_function("rmatmul")
+def rmatmul(input: Any, other: Any) -> Node:
+    return products.matmul(other, input)
+
+
+@torch_function("div", "divide", "truediv")
+def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Node:
+    if rounding_mode is not None:
+        raise no_rule(f"torch.div with rounding_mode={rounding_mode!r}")
+    return elementwise("divide", input, other)
+
+
+@torch_function()
+def pow(input: Any, exponent: Any) -> Node:
+    return elementwise("power", input, exponent)
+
+
+@torch_function()
+def float_power(input: Any, exponent: Any) -> Node:
+    return reductions.float_power(input, exponent)
+
+
+@torch_function()
+def rsqrt(input: Any) -> Node:
+    return elementwise("divide", 1.0, elementwise("sqrt", input))
+
+
+@torch_function()
+def reciprocal(input: Any) -> Node:
+    return elementwise("divide", 1.0, input)
+
+
+torch_function("log2")(reductions.log2)
+torch_function("log10")(reductions.log10)
+torch_function("deg2rad")(reductions.deg2rad)
+torch_function("rad2deg")(reductions.rad2deg)
+torch_function("isnan")(reductions.isnan)
+torch_function("isinf")(reductions.isinf)
+torch_function("isfinite")(reductions.isfinite)
+torch_function("isclose")(reductions.isclose)
+torch_function("allclose")(reductions.allclose)
+torch_function("fmax")(reductions.fmax)
+torch_function("fmin")(reductions.fmin)
+torch_function("heaviside")(reductions.heaviside)
+
+
+@torch_function()
+def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Node:
+    x, a, b = tensors(input, tensor1, tensor2)
+    return elementwise("add", x, elementwise("multiply", value, elementwise("multiply", a, b)))
+
+
+@torch_function()
+def addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Node:
+    x, a, b = tensors(input, tensor1, tensor2)
+    return elementwise("add", x, elementwise("multiply", value, elementwise("divide", a, b)))
+
+
+@torch_function()
+def lerp(input: Any, end: Any, weight: Any) -> Node:
+    x, y = tensors(*(tensor(v, builder_of(input, end, weight)) for v in (input, end)))
+    return elementwise("add", x, elementwise("multiply", weight, elementwise("subtract", y, x)))
+
+
+@torch_function()
+def xlogy(input: Any, other: Any) -> Node:
+    """x log y, 0 where x is 0 and log y is infinite or not defined; NaN where y is."""
+    builder = builder_of(input, other)
+    x, y = tensor(input, builder), tensor(other, builder)
+    outside = elementwise("logical_or", elementwise("less_equal", y, 0.0), elementwise("equal", y, math.inf))
+    vanishes = elementwise("logical_and", elementwise("equal", x, 0.0), outside)
+    return where_(vanishes, 0.0, elementwise("multiply", x, elementwise("log", y)))
+
+
+@torch_function("clamp", "clip")
+def clamp(input: Any, min: Any = None, max: Any = None) -> Node:
+    if min is None and max is None:
+        raise FunctionError("not-single", "torch.clamp: At least one of 'min' or 'max' must not be None")
+    return reductions.clip(input, min, max)
+
+
+@torch_function()
+def clamp_min(input: Any, min: Any) -> Node:
+    return reductions.clip(input, min, None)
+
+
+@torch_function()
+def clamp_max(input: Any, max: Any) -> Node:
+    return reductions.clip(input, None, max)
+
+
+@torch_function()
+def where(condition: Any, input: Any = None, other: Any = None) -> Node:
+    if input is None or other is None:
+        raise no_rule("torch.where with one argument, whose result has a shape that depends on values,")
+    return where_(condition, input, other)
+
+
+@torch_function("Tensor.where")
+def where_method(input: Any, condition: Any, other: Any) -> Node:
+    return where_(condition, input, other)
+
+
+@torch_function()
+def masked_fill(input: Any, mask: Any, value: Any) -> Node:
+    x = tensor(input, builder_of(input, mask, value))
+    filled = tensor(lower(value, x.builder), x.builder)
+    return where_(mask, convert(filled, x.dtype), x)
+
+
+@torch_function()
+def detach(input: Any) -> Node:
+    return apply("stop_gradient", tensor(input))
+
+
+@torch_function("clone", "contiguous", "positive", "conj", "real", "resolve_conj", "resolve_neg", "cpu",
+                "requires_grad_")
+def clone(input: Any, *args: Any, **kwargs: Any) -> Node:
+    return tensor(input)
+
+
+# ---- reductions ------------------------------------------------------------------------------------------------------
+@torch_function("sum")
+def sum_(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Node:
+    return reductions.sum_(input, _dims(dim), dtype, keepdims=keepdim)
+
+
+@torch_function()
+def nansum(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Node:
+    return reductions.nansum(input, _dims(dim), dtype, keepdims=keepdim)
+
+
+@torch_function()
+def mean(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Node:
+    return reductions.mean(input, _dims(dim), dtype, keepdims=keepdim)
+
+
+@torch_function()
+def prod(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Node:
+    return reductions.prod(input, dim, dtype, keepdims=keepdim)
+
+
+def _spread(input: Any, dim: Dim, unbiased: bool | None, keepdim: bool, correction: float | None) -> Node:
+    if isinstance(dim, bool):
+        dim, unbiased = None, dim
+    free = correction if correction is not None else 1 if unbiased is None else int(unbiased)
+    return reductions.var(input, _dims(dim), ddof=free, keepdims=keepdim)
+
+
+@torch_function()
+def var(input: Any, dim: Dim = None, unbiased: bool | None = None, keepdim: bool = False, *,
+        correction: float | None = None) -> Node:
+    return _spread(input, dim, unbiased, keepdim, correction)
+
+
+@torch_function()
+def std(input: Any, dim: Dim = None, unbiased: bool | None = None, keepdim: bool = False, *,
+        correction: float | None = None) -> Node:
+    return root(_spread(input, dim, unbiased, keepdim, correction))
+
+
+@torch_function()
+def amax(input: Any, dim: Dim = (), keepdim: bool = False) -> Node:
+    return apply("max", tensor(input), axis=_dims(dim), keepdims=keepdim)
+
+
+@torch_function()
+def amin(input: Any, dim: Dim = (), keepdim: bool = False) -> Node:
+    return apply("min", tensor(input), axis=_dims(dim), keepdims=keepdim)
+
+
+Extremum = namedtuple("Extremum", ["values", "indices"])
+
+
+def _extremum(row: str, pair: str, position: str) -> Any:
+    def reduce(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
+        if other is not None or isinstance(dim, Node) or not (dim is None or isinstance(dim, (int, np.integer))):
+            return elementwise(pair, input, dim if other is None else other)
+        x = tensor(input)
+        if dim is None:
+            return apply(row, x)
+        k = axis_of(row, dim, x.ndim) if x.ndim else 0
+        if not x.ndim:
+            return Extremum(x, x.builder.constant(0))
+        # the first one attaining it carries the derivative alone: values are read at the indices
+        places = apply(position, x, axis=k, keepdims=True)
+        values = gather_along(x, places, k)
+        if not keepdim:
+            values, places = apply("squeeze", values, axis=k), apply("squeeze", places, axis=k)
+        return Extremum(values, places)
+
+    return reduce
+
+
+torch_function("max")(_extremum("max", "maximum", "argmax"))
+torch_function("min")(_extremum("min", "minimum", "argmin"))
+
+
+@torch_function()
+def argmax(input: Any, dim: Dim = None, keepdim: bool = False) -> Node:
+    return apply("argmax", tensor(input), axis=dim, keepdims=keepdim)
+
+
+@torch_function()
+def argmin(input: Any, dim: Dim = None, keepdim: bool = False) -> Node:
+    return apply("argmin", tensor(input), axis=dim, keepdims=keepdim)
+
+
+@torch_function("any")
+def any_(input: Any, dim: Dim = None, keepdim: bool = False) -> Node:
+    return reductions.any_(input, _dims(dim), keepdims=keepdim)
+
+
+@torch_function("all")
+def all_(input: Any, dim: Dim = None, keepdim: bool = False) -> Node:
+    return reductions.all_(input, _dims(dim), keepdims=keepdim)
+
+
+@torch_function()
+def count_nonzero(input: Any, dim: Dim = None) -> Node:
+    return reductions.count_nonzero(input, dim)
+
+
+@torch_function()
+def equal(input: Any, other: Any) -> Node:
+    return reductions.array_equal(input, other)
+
+
+@torch_function()
+def cumsum(input: Any, dim: int, *, dtype: Any = None) -> Node:
+    return reductions.cumsum(input, dim, dtype)
+
+
+@torch_function()
+def cumprod(input: Any, dim: int, *, dtype: Any = None) -> Node:
+    return reductions.cumprod(input, dim, dtype)
+
+
+@torch_function()
+def diff(input: Any, n: int = 1, dim: int = -1) -> Node:
+    return reductions.diff(input, n, dim)
+
+
+@torch_function("trapezoid", "trapz")
+def trapezoid(y: Any, x: Any = None, *, dx: Any = 1.0, dim: int = -1) -> Node:
+    return reductions.trapezoid(y, x, dx, dim)
+
+
+@torch_function()
+def logsumexp(input: Any, dim: Dim, keepdim: bool = False) -> Node:
+    """log sum exp(x - m) + m with m = max x held fixed, 0 where that is infinite."""
+    x = floating(tensor(input))
+    top = apply("stop_gradient", apply("max", x, axis=_dims(dim), keepdims=True))
+    top = where_(reductions.isfinite(top), top, 0.0)
+    total = apply("sum", apply("exp", x - top), axis=_dims(dim), keepdims=True)
+    y = apply("log", total) + top
+    return y if keepdim else apply("squeeze", y, axis=axes_of("logsumexp", _dims(dim), x.ndim))
+
+
+@torch_function("norm", "linalg_norm")
+def norm(input: Any, p: Any = None, dim: Dim = None, keepdim: bool = False, dtype: Any = None, *,
+         ord: Any = None) -> Node:
+    order = p if ord is None else ord
+    x = tensor(input) if dtype is None else convert(tensor(input), dtype_like(dtype))
+    if order in (None, "fro", 2, 2.0) and (dim is None or order is None or not isinstance(dim, (tuple, list))):
+        return products.vector_norm_of(floating(x), 2, _dims(dim), keepdim)
+    return products.norm(x, order, dim, keepdim) if ord is not None or isinstance(order, str) \
+        else products.vector_norm_of(floating(x), order, _dims(dim), keepdim)
+
+
+@torch_function()
+def linalg_vector_norm(x: Any, ord: Any = 2, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Node:
+    return products.vector_norm_of(floating(tensor(x)), ord, _dims(dim), keepdim)
+
+
+@torch_function()
+def linalg_matrix_norm(input: Any, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False) -> Node:
+    return products.matrix_norm(input, ord=ord, axis=tuple(dim), keepdims=keepdim)
+
+
+@torch_function()
+def dist(input: Any, other: Any, p: Any = 2) -> Node:
+    return products.vector_norm_of(floating(elementwise("subtract", input, other)), p, None, False)
+
+
+@torch_function()
+def cdist(x1: Any, x2: Any, p: Any = 2.0) -> Node:
+    a, b = tensors(x1, x2)
+    gaps = apply("expand_dims", a, axis=-2) - apply("expand_dims", b, axis=-3)
+    return products.vector_norm_of(gaps, p, -1, False)
