@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from hesse_engine.errors import FunctionError
-from hesse_engine.ir.graph import Graph, Node
-from hesse_engine.ir.walk import connected, reachable
+from hesse_engine.ir.graph import Graph, Node, apply
+from hesse_engine.ir.walk import connected, reachable, rebuild
 from hesse_engine.options import Options
 from hesse_engine.transforms.vjp import pull_back
 
@@ -28,7 +28,7 @@ def check_strict(
     """
     check = CHECKS.get(operation)
     if check is not None and options.api == "functional":
-        outputs = list(graph.outputs[:count])
+        outputs = _as_torch_sees(graph.outputs[:count])
         wrt = [graph.inputs[k] for k in argnums]
         for i, node in enumerate(outputs):
             if not depends(node, wrt):
@@ -36,6 +36,22 @@ def check_strict(
                                    "must be computed in a differentiable manner from the input when running in strict "
                                    "mode.")
         check(outputs, wrt, create_graph)
+
+
+def _as_torch_sees(outputs: Sequence[Node]) -> list[Node]:
+    """`outputs` with x^p in the place of x^(p-1), for integers p > 1.
+
+    torch writes the k-th derivative of x^p with a factor x^(p-k), so it still counts as depending on x when k = p.
+    """
+    new: dict[Node, Node] = {}
+    for node in reachable(outputs):
+        args = tuple([new.get(a, a) for a in node.args])
+        exponent = 2.0 if node.op == "square" else node.attrs["exponent"] if node.op == "power_scalar" else 0.0
+        if exponent >= 1.0 and exponent == int(exponent):
+            new[node] = apply("power_scalar", args[0], exponent=exponent + 1.0)
+        elif args != node.args:
+            new[node] = rebuild(node, args)
+    return [new.get(n, n) for n in outputs]
 
 
 def _independent(message: str) -> FunctionError:

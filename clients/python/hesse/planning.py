@@ -1,0 +1,33 @@
+"""`hesse.plan`: what a computation would cost, without doing it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hesse.conventions import OUTPUTS, as_tuple
+from hesse.protocol import Call
+from hesse.scope import Scope
+from hesse_engine.errors import InputError
+from hesse_engine.options import Options
+
+
+def planned(
+    f: Callable[..., Any],
+    inputs: Any,
+    operation: str = "hessian",
+    chunk_size: int | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    max_memory_bytes: int | None = None,
+) -> Call:
+    """The call whose plan is asked for."""
+    given = as_tuple(inputs, "inputs", "plan")
+    scope = Scope(given.values)
+    if scope.is_nested:
+        raise InputError("wrong-inputs", "A plan is made for arrays, not inside a traced function.")
+    results = as_tuple(scope.call(f, *scope.inputs), OUTPUTS, "plan")
+    graph = scope.graph([scope.lift(y) for y in results.values])
+    options = Options(argnums=tuple(range(len(graph.inputs))), chunk_size=chunk_size, device=device, threads=threads,
+                      max_memory_bytes=max_memory_bytes)
+    return Call(operation, graph, scope.arrays, None, options, lambda result: result)
