@@ -30,17 +30,17 @@ def check_inputs(wanted: Sequence[Node], given: Sequence[Any]) -> list[Array]:
                 f"{array.dtype}{list(array.shape)} was given.",
                 pointer=f"/inputs/{k}",
             )
-        arrays.append(array if array.flags.c_contiguous and array.flags.aligned else np.require(array, None, ["C", "A"]))
+        is_ready = array.flags.c_contiguous and array.flags.aligned
+        arrays.append(array if is_ready else np.require(array, None, ["C", "A"]))
     return arrays
 
 
 def check_differentiable(operation: str, outputs: Sequence[Node], wrt: Sequence[Node], options: Options) -> None:
-    """Differentiated inputs are floating; under 'func' the outputs are, too (under 'functional' integers give zeros)."""
+    """Differentiated inputs are floating; under 'func' the outputs are, too ('functional': integers give zeros)."""
     for node in wrt:
         if not node.is_floating:
-            if options.api == "func" and operation in ("hessian", "jvp") or operation == "jacobian" and (
-                options.api == "func" and options.strategy == "forward"
-            ):
+            is_forward = operation in ("hessian", "jvp") or (operation == "jacobian" and options.strategy == "forward")
+            if options.api == "func" and is_forward:
                 raise InputError("not-floating-primal",
                                  f"Expected primal to be floating point or complex, but got: torch.{node.dtype}")
             raise FunctionError("not-floating", "only Tensors of floating point dtype can require gradients")
@@ -66,7 +66,8 @@ def check_vector(row: Derivative, seeds: Sequence[Node], v: Sequence[Any] | None
     if v is None:
         if len(seeds) == 1 and seeds[0].size == 1:
             return [np.ones(seeds[0].shape, seeds[0].dtype)]
-        about = "user-provided function returns" if row.vector == "outputs" else "input to the user-provided function is"
+        returns = row.vector == "outputs"
+        about = "user-provided function returns" if returns else "input to the user-provided function is"
         raise FunctionError("bad-v", f"The vector v can only be None if the {about} a single Tensor with a single "
                                      "element.", pointer="/v")
     if len(v) != len(seeds):

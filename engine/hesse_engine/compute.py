@@ -162,7 +162,7 @@ def _bare(values: list[Any], is_bare: bool) -> Any:
 
 
 def quadratic_form(problem: Problem) -> QuadraticForm | None:
-    """The Hessian as a form over linear images of the inputs, where the function allows it and no strategy was asked."""
+    """The Hessian as a form over linear images of the inputs, where the function allows it and no strategy is named."""
     if problem.options.strategy != "auto" or len(problem.outputs) != 1 or problem.outputs[0].size != 1:
         return None
     return second_differential(sink(problem.outputs[0], problem.wrt), problem.wrt)

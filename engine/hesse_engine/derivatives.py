@@ -91,7 +91,7 @@ def derivative(
     return declare
 
 
-# ---- the rows ----------------------------------------------------------------------------------------------------------
+# ---- the rows --------------------------------------------------------------------------------------------------------
 @derivative("The outputs themselves.", "y_o of shape out_o")
 def value(problem: Problem) -> Derived:
     return Derived("direct", value=problem.outputs)
@@ -149,7 +149,7 @@ def vhp(problem: Problem) -> Derived:
     return _hessian_product(problem, "vhp")
 
 
-# ---- shared ------------------------------------------------------------------------------------------------------------
+# ---- shared ----------------------------------------------------------------------------------------------------------
 def _hessian_product(problem: Problem, name: str) -> Derived:
     output = scalar_output(problem, name)
     seeds = _seeds(problem.wrt, "v")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from graphs import graph_of, op
 from hesse_engine.compute import Options, compute, guards_hold, prepare
 from hesse_engine.derivatives import DERIVATIVES
@@ -57,7 +58,8 @@ def test_every_way_to_a_hessian(
 
 def test_preallocated_and_concatenated_are_the_same_bits() -> None:
     graph = graph_of(coupled, A.shape, B.shape)
-    blocks = [compute(graph, "hessian", [A, B], options=Options(chunk_size=3, preallocate=p)).value for p in (True, False)]
+    blocks = [compute(graph, "hessian", [A, B], options=Options(chunk_size=3, preallocate=p)).value
+              for p in (True, False)]
     for i, j in itertools.product(range(2), range(2)):
         assert blocks[0][i][j].tobytes() == blocks[1][i][j].tobytes()
 
@@ -65,7 +67,8 @@ def test_preallocated_and_concatenated_are_the_same_bits() -> None:
 def test_preallocation_lowers_the_predicted_peak() -> None:
     graph = graph_of(lambda x: op("tanh", x) * 2.0, (512,))
     kept, joined = (
-        prepare(graph, "jacobian", Options(chunk_size=64, preallocate=p, strategy="reverse")).plan for p in (True, False)
+        prepare(graph, "jacobian", Options(chunk_size=64, preallocate=p, strategy="reverse")).plan
+        for p in (True, False)
     )
     assert kept.predicted_peak_bytes < joined.predicted_peak_bytes
 
@@ -153,8 +156,14 @@ def test_float32_stays_float32() -> None:
     np.testing.assert_allclose(value, np.diag(2 * np.exp(x)), rtol=1e-6)
 
 
-@pytest.mark.parametrize("f", [lambda x: op("sum", x) * 0.0 + 1.0, lambda x: op("sum", 3.0 * x), lambda x: x.builder.full((), 2.0, FLOAT64)],
-                         ids=["times zero", "linear", "constant"])
+ZERO = {
+    "times zero": lambda x: op("sum", x) * 0.0 + 1.0,
+    "linear": lambda x: op("sum", 3.0 * x),
+    "constant": lambda x: x.builder.full((), 2.0, FLOAT64),
+}
+
+
+@pytest.mark.parametrize("f", ZERO.values(), ids=ZERO.keys())
 def test_zero_hessians(f: Any) -> None:
     value = compute(graph_of(f, (3,)), "hessian", [np.ones(3)]).value
     np.testing.assert_array_equal(value, np.zeros((3, 3)))

@@ -7,6 +7,7 @@ import pickle
 from pathlib import Path
 
 import pytest
+
 from hesse_engine import errors
 from hesse_engine.errors import CODES, STATUS, HesseError, rebuild
 

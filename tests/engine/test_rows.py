@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+
 from hesse_engine.ir.rows import ROWS, describe, register
 
 RACE = """

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from graphs import graph_of, op
 from hesse_engine.backend import reference
 from hesse_engine.ir.check import check

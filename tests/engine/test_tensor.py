@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hesse_engine.errors import HesseError
-from hesse_engine.ir.graph import DTYPES
-from hesse_engine.ir.tensor import decode_tensor, encode_tensor
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+
+from hesse_engine.errors import HesseError
+from hesse_engine.ir.graph import DTYPES
+from hesse_engine.ir.tensor import decode_tensor, encode_tensor
 
 
 @given(npst.arrays(st.sampled_from([np.float64, np.float32]), npst.array_shapes(min_dims=0, max_dims=4, min_side=0)))

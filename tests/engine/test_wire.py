@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from graphs import graph_of, op
 from hesse_engine.backend import reference
 from hesse_engine.errors import HesseError

@@ -1,7 +1,8 @@
-"""Direct assembly: one evaluation of the weights of a quadratic form, then H = sum L_a' diag(h) L_b by index arithmetic.
+"""Direct assembly: one evaluation of the weights of a quadratic form, then H = sum L_a' diag(h) L_b by index
+arithmetic.
 
-Nothing here depends on how many columns H has: a term costs its own elements. An affine pair of index images is a strided
-add into H, other index images scatter, matrix images are one matrix product.
+Nothing here depends on how many columns H has: a term costs its own elements. An affine pair of index images is a
+strided add into H, other index images scatter, matrix images are one matrix product.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def flops_of(nodes: Iterable[Node]) -> int:
     total = 0
     for node in nodes:
         if node.op == "contract":
-            a, b = node.args
+            a = node.args[0]
             kept = set(node.attrs["subscripts"].split("->")[1])
             summed = 1
             for letter, length in zip(node.attrs["subscripts"].split(",")[0], a.shape, strict=True):

@@ -142,7 +142,7 @@ class SweepProgram:
         return collect([*inputs, *hoisted])
 
     def _chunk(self, arrays: Sequence[Array], start: int) -> list[Array]:
-        """The images of seeds start, start + 1, ...; the last chunk is padded with zero seeds, dropped by the caller."""
+        """The images of seeds start, start + 1, ...; the last chunk is computed with zero seeds, then cut."""
         count = self.linear.count
         seeds = np.zeros((count, self.width), self.linear.dtype)
         width = min(self.width, count - start)

@@ -1,4 +1,4 @@
-"""Whether a graph is well formed. Transforms and passes are followed by it in tests; the wire is checked by building."""
+"""Whether a graph is well formed. Tests ask it after every transform and pass; the wire is checked by building."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hesse_engine.errors import GraphError, LimitError
+from hesse_engine.errors import GraphError, InputError, LimitError
 from hesse_engine.ir.rows import ROWS
 
 Shape = tuple[int, ...]
@@ -29,7 +29,9 @@ BOOL: DType = np.dtype(np.bool_)
 INT64: DType = np.dtype(np.int64)
 DTYPES: dict[str, DType] = {
     str(np.dtype(t)): np.dtype(t)
-    for t in (np.float64, np.float32, np.int64, np.int32, np.int16, np.int8, np.uint64, np.uint32, np.uint16, np.uint8, np.bool_)
+    for t in (
+        np.float64, np.float32, np.int64, np.int32, np.int16, np.int8, np.uint64, np.uint32, np.uint16, np.uint8, np.bool_
+    )
 }
 
 
@@ -146,6 +148,9 @@ class Builder:
         key = (op, tuple([a.number for a in args]), tuple(attrs.values()))
         node = self._interned.get(key)
         if node is None:
+            for a in args:
+                if a.builder is not self:
+                    raise GraphError("dangling-id", f"{op}: the operand {a} belongs to another graph.")
             node = self._interned[key] = self._new(op, args, attrs, shape, dtype, None)
         return node
 
@@ -178,7 +183,7 @@ class Builder:
 
     def constant(self, value: Any, dtype: DType | None = None) -> Node:
         """A read-only copy of `value`, interned by dtype, shape and bytes: 0.0 and -0.0, 1 and True stay apart."""
-        array = np.array(value, dtype=dtype, order="C")
+        array = _array(value, dtype)
         if array.dtype.byteorder == ">":
             array = array.astype(array.dtype.newbyteorder("="))
         if str(array.dtype) not in DTYPES:
@@ -226,6 +231,16 @@ class Graph:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple([n.attrs["name"] for n in self.inputs])
+
+
+def _array(value: Any, dtype: DType | None) -> Array:
+    try:
+        with np.errstate(over="ignore"):  # 1e300 is inf in float32
+            return np.array(value, dtype=dtype, order="C")
+    except OverflowError:
+        raise InputError("constant-overflow", f"A constant does not fit {dtype or 'int64'}.") from None
+    except (TypeError, ValueError):
+        raise InputError("bad-tensor", f"A {type(value).__name__} is not a tensor of numbers.") from None
 
 
 def common_builder(args: Iterable[Any]) -> Builder:

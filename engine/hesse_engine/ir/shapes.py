@@ -60,6 +60,13 @@ def integer(op: str, name: str, value: Any) -> int:
         ) from None
 
 
+def integers(op: str, name: str, values: Any) -> tuple[int, ...]:
+    """A list of ints."""
+    if not isinstance(values, (tuple, list)):
+        raise GraphError("bad-attribute", f"{op}: {name} must be a list of integers, not {type(values).__name__}.")
+    return tuple([integer(op, name, v) for v in values])
+
+
 def shape_of(op: str, shape: Any) -> Shape:
     """`shape` as a tuple of non-negative ints."""
     items = shape if isinstance(shape, (tuple, list)) else (shape,)

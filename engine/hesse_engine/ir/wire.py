@@ -9,8 +9,8 @@
      "outputs":   ["y"],
      "guards":    [{"node": "c", "value": true}]}
 
-An argument is the id of a node or the name of an input, `{"constant": k}`, or a number: a scalar that adopts the dtype of
-the other operands. Nodes may come in any order and use any op of the table; composites are expanded on reading.
+An argument is the id of a node or the name of an input, `{"constant": k}`, or a number: a scalar that adopts the dtype
+of the other operands. Nodes may come in any order and use any op of the table; composites are expanded on reading.
 """
 
 from __future__ import annotations

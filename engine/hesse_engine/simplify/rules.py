@@ -1,7 +1,7 @@
 """Rewrite rules, each `node on its new operands -> an equal node, or None`.
 
-All of them are exact: the same IEEE value for every input, signed zeros, infinities and NaN included (`x + 0 -> x` is not
-among them: it is wrong for x = -0). A rule is listed under the op at its root.
+All of them are exact: the same IEEE value for every input, signed zeros, infinities and NaN included (`x + 0 -> x` is
+not among them: it is wrong for x = -0). A rule is listed under the op at its root.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """Edge pushing on arrays: the Hessian of sums of elementwise functions of linear images, term by term.
 
-The second differential d²f is a quadratic form in the differentials of the nodes. Going backwards, each elementwise node
-v = phi(a, b, ...) is eliminated from it by dv = sum_i phi_i da_i, and adds adj(v) phi_ij da_i da_j of its own. What is left
-is a form in the images u = L x alone:
+The second differential d²f is a quadratic form in the differentials of the nodes. Going backwards, each elementwise
+node v = phi(a, b, ...) is eliminated from it by dv = sum_i phi_i da_i, and adds adj(v) phi_ij da_i da_j of its own.
+What is left is a form in the images u = L x alone:
 
     d²f = sum_ab sum_e h_ab[e] du_a[e] du_b[e] + sum_t (dq_t <b_t, dx> + <b_t, dx> dq_t)
     H   = sum_ab L_a' diag(h_ab) L_b           + sum_t (grad q_t b_t' + b_t grad q_t')
 
-The second sum comes from scalars (means, norms) that are used nonlinearly or broadcast back. Weights are nodes: the rules
-are the rows' own, applied as transposes, masks of `where` included.
+The second sum comes from scalars (means, norms) that are used nonlinearly or broadcast back. Weights are nodes: the
+rules are the rows' own, applied as transposes, masks of `where` included.
 
 Source: R. M. Gower and M. P. Mello, A new framework for the computation of Hessians, Optim. Methods Softw. 27 (2012);
 here each "edge" is a pair of arrays over one iteration space.
@@ -180,7 +180,7 @@ class _Pushing:
     def _derivative(partial: Node, by: Node, operands: Sequence[Node]) -> Node | None:
         """d partial / d by with the other operands held fixed."""
         zero = by.builder.zeros(by.shape, by.dtype)
-        tangents = {o: zero for o in operands}
+        tangents = dict.fromkeys(operands, zero)
         tangents[by] = by.builder.full(by.shape, 1.0, by.dtype)
         return push_forward([partial], tangents)[0]
 

@@ -48,7 +48,7 @@ def _nonlinearly_used(order: Sequence[Node], output: Node, active: set[Node]) ->
         kind = ROWS[node.op].kind
         factors = [a for a in node.args if a in active]
         is_linear = kind == "linear" or (kind == "bilinear" and len(factors) == 1)
-        if node is not output and node in bent or not is_linear:
+        if node in bent or not is_linear:
             bent.update(factors)
     return bent
 

@@ -1,7 +1,7 @@
 """vmap: a graph of one example becomes a graph of many, the batch on the last axis.
 
-On the last axis it stays out of the way: axes counted from the front keep their numbers, a product with a constant matrix
-is one plain matrix product, and elementwise work is contiguous across the batch.
+On the last axis it stays out of the way: axes counted from the front keep their numbers, a product with a constant
+matrix is one plain matrix product, and elementwise work is contiguous across the batch.
 """
 
 from __future__ import annotations

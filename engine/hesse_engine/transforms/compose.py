@@ -3,8 +3,8 @@
     jacobian_forward    J e_k for every k at once    (jacfwd)
     jacobian_reverse    e_k' J for every k at once   (jacrev)
 
-Both give blocks of shape out.shape + in.shape. Seeds are constants of n^2 elements: this is for Jacobians inside a traced
-function; an outermost one is swept in chunks instead.
+Both give blocks of shape out.shape + in.shape. Seeds are constants of n^2 elements: this is for Jacobians inside a
+traced function; an outermost one is swept in chunks instead.
 """
 
 from __future__ import annotations

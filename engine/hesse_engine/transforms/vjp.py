@@ -73,7 +73,8 @@ def transposed(node: Node, ct: Cotangent, active: set[Node]) -> list[Cotangent |
             elif node.op == "multiply":
                 found.append(_selected(value, ct.mask))
             else:
-                found.append(Cotangent(value, operand_mask(ct.mask, node, slot)))
+                mask = operand_mask(ct.mask, node, slot)
+                found.append(Cotangent(value, mask) if _is_given(other) else _selected(value, mask))
         return found
     if row.kind == "pointwise":
         partials = rule(node, *node.args)
@@ -104,6 +105,13 @@ def _selected(value: Node, mask: Node | None) -> Cotangent:
     if mask is None or is_zero(value):
         return Cotangent(value)
     return Cotangent(apply("where", mask, value, value.builder.zeros(value.shape, value.dtype)), mask)
+
+
+def _is_given(node: Node) -> bool:
+    """Whether `node` holds elements of an input or a constant, which a dead branch cannot have made infinite."""
+    while node.op in ("reshape", "permute_dims", "broadcast_to", "slice", "convert"):
+        node = node.args[0]
+    return not node.args
 
 
 def _moved_masks(row: Row, node: Node, mask: Node | None) -> list[Node | None]:

@@ -31,7 +31,7 @@ def _subtract_shortcut(a: Any, b: Any) -> Node | None:
     return None
 
 
-@elementwise("linear", np.subtract, vm="{0} - {1}", result="same", shortcut=_subtract_shortcut, arity=2)
+@elementwise("linear", np.subtract, vm="{0} - {1}", result="number", shortcut=_subtract_shortcut, arity=2)
 def subtract(ct: Node, y: Node) -> tuple[Node, Node]:
     """a - b."""
     return ct, -ct
@@ -43,7 +43,7 @@ def _negative_shortcut(x: Any) -> Node | None:
     return None
 
 
-@elementwise("linear", np.negative, vm="-{0}", result="same", shortcut=_negative_shortcut, arity=1)
+@elementwise("linear", np.negative, vm="-{0}", result="number", shortcut=_negative_shortcut, arity=1)
 def negative(ct: Node, y: Node) -> tuple[Node]:
     """-x."""
     return (-ct,)

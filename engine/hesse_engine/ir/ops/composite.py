@@ -1,4 +1,4 @@
-"""Composites: names with an expansion into the other rows. They exist for whoever writes a graph, not for transforms."""
+"""Composites: names with an expansion into the other rows, for whoever writes a graph; no transform meets them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from hesse_engine.errors import GraphError
-from hesse_engine.ir.graph import Node, apply
+from hesse_engine.ir.graph import BOOL, INT64, Node, apply
 from hesse_engine.ir.ops.contraction import LETTERS, contract
+from hesse_engine.ir.ops.elementwise import check_operands
 from hesse_engine.ir.ops.structural import broadcast_to, concat, permute_dims, reshape, slice_, sum_, unslice
 from hesse_engine.ir.rows import Row, register
-from hesse_engine.ir.shapes import axes_of, axis_of, broadcast, integer, lift
+from hesse_engine.ir.shapes import axes_of, axis_of, broadcast, convert, integer, lift
 
 
 def composite(numpy: Callable[..., Any]) -> Callable[[Callable[..., Node]], Callable[..., Node]]:
@@ -27,9 +28,11 @@ def composite(numpy: Callable[..., Any]) -> Callable[[Callable[..., Node]], Call
         attrs = tuple([p.name for p in parameters if p.kind is p.KEYWORD_ONLY])
 
         def build(*args: Node, **options: Any) -> Node:
-            if not variadic and len(args) != len(operands) or not args:
+            if (not variadic and len(args) != len(operands)) or not args:
                 raise GraphError("wrong-arity", f"{name} takes {len(operands) or 'at least one'} operand(s), "
                                                 f"{len(args)} were given.")
+            if len(operands) == 1:
+                check_operands(name, args, 1)
             return expand(*args, **options)
 
         register(Row(name, "composite", None if variadic else len(operands), attrs, build, numpy, None,
@@ -39,7 +42,7 @@ def composite(numpy: Callable[..., Any]) -> Callable[[Callable[..., Node]], Call
     return declare
 
 
-# ---- reductions --------------------------------------------------------------------------------------------------------
+# ---- reductions ------------------------------------------------------------------------------------------------------
 @composite(np.mean)
 def mean(x: Node, *, axis: Any = None, keepdims: bool = False) -> Node:
     """Arithmetic mean over axes: attrs axis, keepdims."""
@@ -56,6 +59,7 @@ def prod(x: Node, *, axis: Any = None, keepdims: bool = False) -> Node:
     axes = axes_of("prod", axis, x.ndim)
     rest = [k for k in range(x.ndim) if k not in axes]
     shape = tuple([x.shape[k] for k in rest])
+    x = convert(x, INT64) if x.dtype == BOOL else x
     flat = reshape(permute_dims(x, axes=[*rest, *axes]), shape=(*shape, -1 if x.size else 0))
     while flat.shape[-1] > 1:
         half = flat.shape[-1] // 2
@@ -72,10 +76,12 @@ def _last(x: Node, start: int, count: int) -> Node:
     return slice_(x, start=(*zeros, start), count=(*x.shape[:-1], count))
 
 
-# ---- shapes ------------------------------------------------------------------------------------------------------------
+# ---- shapes ----------------------------------------------------------------------------------------------------------
 @composite(np.expand_dims)
 def expand_dims(x: Node, *, axis: Any) -> Node:
     """x with a new axis of length 1: attrs axis."""
+    if axis is None:
+        raise GraphError("bad-attribute", "expand_dims: axis must be an integer or a list of them, not None.")
     axes = axes_of("expand_dims", axis, x.ndim + (len(axis) if isinstance(axis, (tuple, list)) else 1))
     rest = iter(x.shape)
     return reshape(x, shape=[1 if k in axes else next(rest) for k in range(x.ndim + len(axes))])
@@ -138,7 +144,7 @@ def diag(x: Node, *, offset: Any = 0) -> Node:
                   count=(count,))
 
 
-# ---- products ----------------------------------------------------------------------------------------------------------
+# ---- products --------------------------------------------------------------------------------------------------------
 @composite(np.matmul)
 def matmul(a: Node, b: Node) -> Node:
     """Matrix product over the last two axes, leading axes broadcast; vectors as in NumPy."""
@@ -231,6 +237,8 @@ def _einsum_terms(subscripts: Any, nodes: list[Node]) -> tuple[list[str], str]:
     if len(inputs) != len(nodes):
         raise GraphError("wrong-arity", f"einsum: {len(inputs)} terms for {len(nodes)} operands.")
     spare = [c for c in reversed(LETTERS) if c not in text]
+    if any([t.count("...") > 1 for t in (*inputs, out)]):
+        raise GraphError("bad-attribute", "einsum: a term has one ellipsis at most.")
     dots = [n.ndim - len(t.replace("...", "")) if "..." in t else 0 for t, n in zip(inputs, nodes, strict=True)]
     shared = "".join(spare[:max(dots, default=0)]) if max(dots, default=0) >= 0 else ""
     terms = [t.replace("...", shared[len(shared) - d:] if d > 0 else "") for t, d in zip(inputs, dots, strict=True)]
@@ -275,4 +283,4 @@ def _cheapest_pair(terms: list[tuple[Node, str]], out: str) -> tuple[int, int]:
     return chosen
 
 
-__all__ = ["broadcast_to", "apply"]
+__all__ = ["apply", "broadcast_to"]

@@ -1,4 +1,4 @@
-"""How elementwise rows are built: operands are lifted, promoted and broadcast, so a rule only ever sees equal shapes."""
+"""How elementwise rows are built: operands are lifted, promoted and broadcast, so rules only see equal shapes."""
 
 from __future__ import annotations
 
@@ -8,18 +8,26 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hesse_engine.errors import GraphError
+from hesse_engine.errors import ArgumentTypeError, GraphError
 from hesse_engine.ir.graph import BOOL, FLOAT32, FLOAT64, DType, Node, apply
 from hesse_engine.ir.rows import Kind, Row, register
 from hesse_engine.ir.shapes import broadcast, convert, lift
 
 Builder = Callable[..., Node]
-ResultDType = Literal["same", "float", "bool"]
+ResultDType = Literal["same", "number", "float", "bool"]  # number: same, but not of booleans
 
 
 def check_arity(op: str, args: tuple[Any, ...], arity: int) -> None:
     if len(args) != arity:
         raise GraphError("wrong-arity", f"{op} takes {arity} operand{'s' * (arity != 1)}, {len(args)} were given.")
+
+
+def check_operands(op: str, args: tuple[Any, ...], arity: int) -> None:
+    """As `check_arity`, for ops of which every operand is a node."""
+    check_arity(op, args, arity)
+    for a in args:
+        if not isinstance(a, Node):
+            raise ArgumentTypeError("bad-type", f"{op}: an operand must belong to a graph; got {type(a).__name__}.")
 
 
 def expand(node: Node, shape: tuple[int, ...]) -> Node:
@@ -43,6 +51,8 @@ def build_elementwise(name: str, args: tuple[Any, ...], rule: ResultDType, attrs
             return builder.make(name, tuple(operands), attrs, first.shape, dtype)  # type: ignore[arg-type]
     nodes, dtype = lift(args, name)
     builder = nodes[0].builder
+    if rule == "number" and dtype == BOOL:
+        raise GraphError("dtype-mismatch", f"{name} is not defined for booleans; convert them to a number first.")
     wanted, result = result_dtype(rule, dtype, builder.library)
     shape = broadcast(name, [n.shape for n in nodes])
     operands = tuple([expand(n if n.dtype == wanted else convert(n, wanted), shape) for n in nodes])

@@ -17,6 +17,7 @@ from hesse_engine.ir.ops.elementwise import (
     batch_elementwise,
     build_elementwise,
     check_arity,
+    check_operands,
     elementwise,
     pointwise,
     result_dtype,
@@ -31,14 +32,14 @@ def where(condition: Node, a: Operand, b: Operand) -> Node:
     return apply("where", condition, a, b)
 
 
-# ---- arithmetic --------------------------------------------------------------------------------------------------------
+# ---- arithmetic ------------------------------------------------------------------------------------------------------
 @pointwise(np.true_divide, vm="{0} / {1}")
 def divide(y: Node, a: Node, b: Node) -> Partials:
     """a / b."""
     return 1.0 / b, -(y / b)
 
 
-@pointwise(np.square, vm="{0} * {0}", result="same")
+@pointwise(np.square, vm="{0} * {0}", result="number")
 def square(y: Node, x: Node) -> Partials:
     """x²."""
     return (2.0 * x,)
@@ -69,12 +70,21 @@ def _power_numpy(x: Any, *, exponent: float) -> Any:
     return np.power(x, np.asarray(exponent, x.dtype)) if np.asarray(x).dtype.kind == "f" else np.power(x, int(exponent))
 
 
-def _build_power_scalar(*args: Any, exponent: float) -> Node:
-    check_arity("power_scalar", args, 1)
-    p, x = float(exponent), args[0]
+def _exponent(value: Any) -> float:
+    try:
+        p = math.nan if isinstance(value, str) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        p = math.nan
     if math.isnan(p):
-        raise GraphError("bad-attribute", "power_scalar: the exponent is NaN.")
-    integral = x.dtype.kind in "iu" and p == int(p) and p >= 0
+        raise GraphError("bad-attribute", "power_scalar: the exponent must be a number of float64, and not NaN.")
+    return p
+
+
+def _build_power_scalar(*args: Any, exponent: float) -> Node:
+    check_operands("power_scalar", args, 1)
+    p, x = _exponent(exponent), args[0]
+    assert isinstance(x, Node)
+    integral = x.dtype.kind in "iu" and 0 <= p < 2**31 and p == int(p)
     if not integral:
         x = convert(x, result_dtype("float", x.dtype, x.builder.library)[0])
     if p == 2.0:
@@ -94,8 +104,8 @@ register(
 
 def power(a: Operand, b: Operand) -> Node:
     """a to the power b."""
-    if isinstance(a, Node) and (isinstance(b, (int, float)) or b.op == "constant"):
-        p = float(b) if isinstance(b, (int, float)) else scalar_value(b)
+    if isinstance(a, Node) and (isinstance(b, (int, float)) or (isinstance(b, Node) and b.op == "constant")):
+        p = scalar_value(b) if isinstance(b, Node) else float(b) if abs(b) < 1e300 or isinstance(b, float) else None
         weak = isinstance(b, (int, float)) or (b.ndim == 0 and b.dtype == a.dtype)
         if p is not None and weak and not math.isnan(p) and (isinstance(b, int) or a.is_floating):
             return apply("power_scalar", a, exponent=p)
@@ -113,7 +123,7 @@ register(
 )
 
 
-# ---- exponentials and logarithms ---------------------------------------------------------------------------------------
+# ---- exponentials and logarithms -------------------------------------------------------------------------------------
 @pointwise(np.exp, vm="math.exp({0})")
 def exp(y: Node, x: Node) -> Partials:
     """Exponential."""
@@ -138,7 +148,7 @@ def log1p(y: Node, x: Node) -> Partials:
     return (1.0 / (x + 1.0),)
 
 
-# ---- trigonometric and sigmoidal ---------------------------------------------------------------------------------------
+# ---- trigonometric and sigmoidal -------------------------------------------------------------------------------------
 @pointwise(np.sin, vm="sin({0})")
 def sin(y: Node, x: Node) -> Partials:
     """Sine of x radians."""
@@ -191,14 +201,14 @@ def softplus(y: Node, x: Node) -> Partials:
     return (sigmoid(x),)
 
 
-# ---- kinks -------------------------------------------------------------------------------------------------------------
+# ---- kinks -----------------------------------------------------------------------------------------------------------
 @pointwise(np.abs, vm="abs({0})", result="same")
 def abs_(y: Node, x: Node) -> Partials:
     """Absolute value; its derivative at 0 is 0."""
     return (sign(x),)
 
 
-@pointwise(np.sign, vm="sign({0})", result="same")
+@pointwise(np.sign, vm="sign({0})", result="number")
 def sign(y: Node, x: Node) -> Partials:
     """-1, 0 or 1; NaN of NaN."""
     return (None,)
@@ -239,7 +249,7 @@ def stop_gradient(y: Node, x: Node) -> Partials:
     return (None,)
 
 
-# ---- comparisons and logic: booleans, no derivative --------------------------------------------------------------------
+# ---- comparisons and logic: booleans, no derivative ------------------------------------------------------------------
 def _declare_boolean(name: str, numpy: Any, vm: str, doc: str) -> Any:
     def rule(y: Node, a: Node, b: Node) -> Partials:
         return None, None

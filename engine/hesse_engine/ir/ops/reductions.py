@@ -9,7 +9,7 @@ import numpy as np
 
 from hesse_engine.errors import GraphError
 from hesse_engine.ir.graph import INT64, Node, apply
-from hesse_engine.ir.ops.elementwise import check_arity
+from hesse_engine.ir.ops.elementwise import check_operands
 from hesse_engine.ir.ops.structural import broadcast_to, kept, reshape, sum_
 from hesse_engine.ir.rows import Row, register
 from hesse_engine.ir.shapes import axes_of, axis_of, convert
@@ -21,7 +21,7 @@ def _batch(node: Node, args: list[Node], batched: list[bool], size: int) -> Node
 
 def _extremum(name: str, numpy: Callable[..., Any], doc: str) -> None:
     def build(*args: Node, axis: Any = None, keepdims: bool = False) -> Node:
-        check_arity(name, args, 1)
+        check_operands(name, args, 1)
         (x,) = args
         axes = axes_of(name, axis, x.ndim)
         if any([x.shape[k] == 0 for k in axes]):
@@ -53,7 +53,7 @@ _extremum("min", lambda x, *, axis: np.min(x, axis=axis),
 
 def _position(name: str, numpy: Callable[..., Any], doc: str) -> None:
     def build(*args: Node, axis: Any = None, keepdims: bool = False) -> Node:
-        check_arity(name, args, 1)
+        check_operands(name, args, 1)
         (x,) = args
         rank = x.ndim
         if axis is None:

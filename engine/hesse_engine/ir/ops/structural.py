@@ -1,7 +1,8 @@
 """Linear rows that move, repeat, gather and sum elements. Each is stated by its transpose.
 
 The index maps are few: `slice` is affine per axis (start, step, count; a step may be negative), `take` follows an index
-array, `broadcast_to` repeats, `reshape` and `permute_dims` rename. Flip, diag, squeeze and the like are written in these.
+array, `broadcast_to` repeats, `reshape` and `permute_dims` rename. Flip, diag, squeeze and the like are written in
+these.
 """
 
 from __future__ import annotations
@@ -11,11 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from hesse_engine.errors import GraphError, IndexRangeError
+from hesse_engine.errors import ArgumentTypeError, GraphError, IndexRangeError
 from hesse_engine.ir.graph import BOOL, INT64, Node, Shape, apply, common_builder, is_zero
-from hesse_engine.ir.ops.elementwise import align, check_arity
+from hesse_engine.ir.ops.elementwise import align, check_arity, check_operands
 from hesse_engine.ir.rows import Row, register
-from hesse_engine.ir.shapes import axes_of, axis_of, convert, dtype_of, integer, lift, normalized_shape, shape_of
+from hesse_engine.ir.shapes import (
+    axes_of,
+    axis_of,
+    convert,
+    dtype_of,
+    integer,
+    integers,
+    lift,
+    normalized_shape,
+    shape_of,
+)
 
 
 def linear(
@@ -35,10 +46,10 @@ def linear(
     return build
 
 
-# ---- convert -----------------------------------------------------------------------------------------------------------
+# ---- convert ---------------------------------------------------------------------------------------------------------
 def _build_convert(*args: Node, dtype: Any) -> Node:
-    check_arity("convert", args, 1)
-    (x,), wanted = args, dtype_of("convert", dtype)
+    check_operands("convert", args, 1)
+    (x,), wanted = args, dtype_of("convert", "nothing" if dtype is None else dtype)
     if x.dtype == wanted:
         return x
     if is_zero(x):
@@ -60,9 +71,9 @@ linear("convert", 1, ("dtype",), _build_convert, lambda x, *, dtype: x.astype(dt
        doc="x in another dtype: attrs dtype. Linear between floating dtypes, without derivative from integers.")
 
 
-# ---- sum ---------------------------------------------------------------------------------------------------------------
+# ---- sum -------------------------------------------------------------------------------------------------------------
 def _build_sum(*args: Node, axis: Any = None, keepdims: bool = False) -> Node:
-    check_arity("sum", args, 1)
+    check_operands("sum", args, 1)
     (x,) = args
     axes = axes_of("sum", axis, x.ndim)
     if x.dtype.kind == "b":
@@ -90,9 +101,9 @@ sum_ = linear("sum", 1, ("axis", "keepdims"), _build_sum, lambda x, *, axis: np.
               _transpose_sum, _batch_same, doc="Sum over axes: attrs axis (one, several, none for all), keepdims.")
 
 
-# ---- reshape, permute_dims, broadcast_to -------------------------------------------------------------------------------
+# ---- reshape, permute_dims, broadcast_to -----------------------------------------------------------------------------
 def _build_reshape(*args: Node, shape: Any) -> Node:
-    check_arity("reshape", args, 1)
+    check_operands("reshape", args, 1)
     (x,) = args
     wanted = normalized_shape("reshape", x.size, shape)
     if x.shape == wanted:
@@ -104,7 +115,7 @@ def _build_reshape(*args: Node, shape: Any) -> Node:
     return x.builder.make("reshape", (x,), {"shape": wanted}, wanted, x.dtype)
 
 
-reshape = linear(
+reshape: Callable[..., Node] = linear(
     "reshape", 1, ("shape",), _build_reshape, lambda x, *, shape: np.reshape(x, shape),
     lambda ct, y: (reshape(ct, shape=y.args[0].shape),),
     lambda node, args, batched, size: reshape(args[0], shape=(*node.shape, size)),
@@ -113,9 +124,10 @@ reshape = linear(
 
 
 def _build_permute(*args: Node, axes: Any = None) -> Node:
-    check_arity("permute_dims", args, 1)
+    check_operands("permute_dims", args, 1)
     (x,) = args
-    order = tuple(range(x.ndim))[::-1] if axes is None else tuple([axis_of("permute_dims", a, x.ndim) for a in axes])
+    order = tuple(range(x.ndim))[::-1] if axes is None else tuple(
+        [axis_of("permute_dims", a, x.ndim) for a in integers("permute_dims", "axes", axes)])
     if sorted(order) != list(range(x.ndim)):
         raise GraphError("bad-attribute", f"permute_dims: axes {list(order)} are not a permutation of {x.ndim} axes.")
     if order == tuple(range(x.ndim)):
@@ -133,7 +145,7 @@ def _transpose_permute(ct: Node, y: Node) -> tuple[Node]:
     return (permute_dims(ct, axes=[order.index(k) for k in range(len(order))]),)
 
 
-permute_dims = linear(
+permute_dims: Callable[..., Node] = linear(
     "permute_dims", 1, ("axes",), _build_permute, lambda x, *, axes: np.transpose(x, axes), _transpose_permute,
     lambda node, args, batched, size: permute_dims(args[0], axes=(*node.attrs["axes"], node.ndim)),
     doc="Axes in another order: attrs axes; none reverses them.",
@@ -141,7 +153,7 @@ permute_dims = linear(
 
 
 def _build_broadcast(*args: Node, shape: Any) -> Node:
-    check_arity("broadcast_to", args, 1)
+    check_operands("broadcast_to", args, 1)
     (x,), wanted = args, shape_of("broadcast_to", shape)
     padded = (1,) * (len(wanted) - x.ndim) + x.shape
     if len(padded) != len(wanted) or any([s not in (1, w) for s, w in zip(padded, wanted, strict=True)]):
@@ -162,22 +174,23 @@ def _transpose_broadcast(ct: Node, y: Node) -> tuple[Node]:
     return (reshape(sum_(ct, axis=repeated), shape=source),)
 
 
-broadcast_to = linear(
+broadcast_to: Callable[..., Node] = linear(
     "broadcast_to", 1, ("shape",), _build_broadcast, lambda x, *, shape: np.broadcast_to(x, shape),
     _transpose_broadcast, lambda node, args, batched, size: broadcast_to(args[0], shape=(*node.shape, size)),
     doc="x repeated along axes of length 1, and along new leading axes: attrs shape.",
 )
 
 
-# ---- slice and its transpose -------------------------------------------------------------------------------------------
+# ---- slice and its transpose -----------------------------------------------------------------------------------------
 def _affine(op: str, shape: Shape, start: Any, step: Any, count: Any) -> tuple[Shape, Shape, Shape]:
     """Checked (start, step, count), one entry an axis, every index start + step * k inside the axis."""
-    rows = [tuple([integer(op, name, v) for v in values]) for name, values in
-            (("start", start), ("step", step), ("count", count))]
+    rows = [integers(op, name, v) for name, v in (("start", start), ("step", step), ("count", count))]
     if any([len(r) != len(shape) for r in rows]):
         raise GraphError("bad-attribute", f"{op}: start, step and count need one entry for each of {len(shape)} axes.")
     for axis, (s, d, c, length) in enumerate(zip(*rows, shape, strict=True)):
         last = s + d * (c - 1)
+        if d == 0 and c > 1:
+            raise GraphError("bad-attribute", f"{op}: step must not be 0; it is along axis {axis}.")
         if c < 0 or (c and not (0 <= s < length and 0 <= last < length)):
             raise IndexRangeError(
                 "index-out-of-range", f"{op}: start {s}, step {d}, count {c} leave axis {axis} of length {length}."
@@ -190,7 +203,7 @@ def _affine(op: str, shape: Shape, start: Any, step: Any, count: Any) -> tuple[S
 
 
 def _build_slice(*args: Node, start: Any, step: Any = None, count: Any) -> Node:
-    check_arity("slice", args, 1)
+    check_operands("slice", args, 1)
     (x,) = args
     starts, steps, counts = _affine("slice", x.shape, start, (1,) * x.ndim if step is None else step, count)
     if counts == x.shape and all([d == 1 for d in steps]):
@@ -225,7 +238,7 @@ slice_ = linear("slice", 1, ("start", "step", "count"), _build_slice, _slice_num
 
 
 def _build_unslice(*args: Node, shape: Any, start: Any, step: Any = None) -> Node:
-    check_arity("unslice", args, 1)
+    check_operands("unslice", args, 1)
     (x,), wanted = args, shape_of("unslice", shape)
     starts, steps, _ = _affine("unslice", wanted, start, (1,) * x.ndim if step is None else step, x.shape)
     if wanted == x.shape and all([d == 1 for d in steps]):
@@ -254,7 +267,7 @@ unslice = linear("unslice", 1, ("shape", "start", "step"), _build_unslice, _unsl
                  _batch_unslice, doc="x placed at start + step * k in zeros of the given shape: the transpose of slice.")
 
 
-# ---- concat ------------------------------------------------------------------------------------------------------------
+# ---- concat ----------------------------------------------------------------------------------------------------------
 def _build_concat(*args: Node, axis: Any = 0) -> Node:
     if not args:
         raise GraphError("wrong-arity", "concat takes at least one operand, 0 were given.")
@@ -292,11 +305,15 @@ concat = linear("concat", None, ("axis",), _build_concat, lambda *xs, axis: np.c
                 _batch_concat, doc="The operands one after the other along an axis: attrs axis.")
 
 
-# ---- take and its transpose --------------------------------------------------------------------------------------------
+# ---- take and its transpose ------------------------------------------------------------------------------------------
 def index_of(op: str, x: Node, index: Any) -> Node:
     """The indices as a node that NumPy can index by: uint64 alone does not fit into int64."""
+    if not isinstance(x, Node):
+        raise ArgumentTypeError("bad-type", f"{op}: the first operand must belong to a graph; got {type(x).__name__}.")
     if not isinstance(index, Node):
-        index = x.builder.constant(index, INT64 if np.size(index) == 0 else None)
+        is_empty = isinstance(index, (list, tuple)) and not index  # NumPy makes floats of it
+        index = x.builder.constant(index, INT64 if is_empty else None)
+    assert isinstance(index, Node)
     if index.dtype.kind not in "iu":
         raise GraphError("dtype-mismatch", f"{op}: the indices must be integers, not {index.dtype}.")
     if index.dtype == np.uint64:  # what int64 cannot hold is out of every range, and must not wrap into one

@@ -1,0 +1,32 @@
+"""The instruction set of the strip VM, and the layout of a region's table. Derived from the op table; no numba here.
+
+An instruction is six int64: opcode, destination, a, b, c and the bits of a float64 immediate. Registers hold one strip.
+
+    LOAD        register d <- strip at address a            LOAD_BOOL   the same from bytes: 0.0 or 1.0
+    CONST       register d <- immediate                     BIND        register d is the memory at address a
+    STORE       strip at address b <- register a            STORE_BOOL  the same into bytes
+    ACCUMULATE  sums at address b <- + register a, with c the number of its partial sum
+    rows        register d <- phi(registers a, b, c; immediate)
+"""
+
+from __future__ import annotations
+
+from hesse_engine.ir import ops  # noqa: F401  (fills ROWS)
+from hesse_engine.ir.rows import ROWS, Row
+
+STRIP = 256  # elements of a register: 2 kB of float64, so a dozen registers stay in the first-level cache
+
+LOAD, LOAD_BOOL, CONST, BIND, STORE, STORE_BOOL, ACCUMULATE = range(7)
+VM_ROWS: dict[str, Row] = {name: ROWS[name] for name in sorted(ROWS) if ROWS[name].vm is not None}
+FIRST_ROW = 7
+OPCODES: dict[str, int] = {name: FIRST_ROW + k for k, name in enumerate(VM_ROWS)}
+OPCODES["convert"] = OPCODES["stop_gradient"]  # a boolean is 0.0 or 1.0 already: only the name of its type changes
+ARITY: tuple[int, ...] = tuple([row.arity or 0 for row in VM_ROWS.values()])
+COUNT = FIRST_ROW + len(VM_ROWS)
+
+# Words of a table's header; then the outer lengths, the code and the addresses.
+(PROLOGUE, CODE_COUNT, ADDRESS_COUNT, RANK, INNER, BLOCK, POOL, POINTERS, CURSORS, INDICES, PARTIALS, CODE_AT,
+ ADDRESSES_AT) = range(13)
+HEADER = 13
+WIDTH = 6  # words of an instruction
+ADDRESS = 3  # words of an address before its outer strides: buffer, byte offset, inner stride in elements

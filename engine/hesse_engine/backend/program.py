@@ -1,0 +1,148 @@
+"""A program: outputs of a graph as a function of its inputs' arrays, by the VM once it is loaded, else by NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from hesse_engine.backend import kernels, reference
+from hesse_engine.backend.lower import Lowered, lower
+from hesse_engine.backend.workspace import Workspace
+from hesse_engine.errors import InputError
+from hesse_engine.ir.graph import FLOAT32, FLOAT64, Array, Node
+from hesse_engine.ir.walk import reachable
+from hesse_engine.structure.regions import VIEWS
+
+Tier = Literal["vm", "reference"]
+TIERS = ("auto", "vm", "reference")
+POOLED = 4  # workspaces kept for the next runs of a program
+POOLED_BYTES = 1 << 26  # a workspace above this is given back to the system after its run
+
+
+class Program:
+    """Made by `build_program`. `run` may be called from several threads at once."""
+
+    def __init__(self, inputs: Sequence[Node], outputs: Sequence[Node], threads: int, tier: str) -> None:
+        self.inputs, self.outputs, self.threads = tuple(inputs), tuple(outputs), threads
+        self._asked = tier
+        self._order = reachable(outputs)
+        self._dtypes = [d for d in (FLOAT64, FLOAT32) if any([n.dtype is d for n in self._order])] or [FLOAT64]
+        self._signature = [(n.shape, n.dtype) for n in self.inputs]
+        self._lowered: Lowered | None = None
+        self._kernels: dict[str, kernels.Kernel] = {}
+        self._pool: list[Workspace] = []
+        if tier == "vm":
+            kernels.load(self._dtypes)
+            self._kernels = {str(d): kernels.require(d) for d in self._dtypes}
+        self._lower()
+
+    def _lower(self) -> Lowered | None:
+        """The lowered program, made when the VM is there; None while it is not."""
+        if self._lowered is None and self._asked != "reference":
+            found = {str(d): kernels.kernel(d) for d in self._dtypes}
+            if all([k is not None for k in found.values()]):
+                self._kernels = {name: k for name, k in found.items() if k is not None}
+                self._lowered = lower(self.inputs, self.outputs, self._order, self.threads)
+        return self._lowered
+
+    @property
+    def tier(self) -> Tier:
+        """What answers the next run."""
+        return "reference" if self._lower() is None else "vm"
+
+    @property
+    def fallbacks(self) -> tuple[str, ...]:
+        """Ops that the VM tier leaves to their plain NumPy functions."""
+        lowered = self._lower()
+        return () if lowered is None else lowered.fallbacks
+
+    @property
+    def predicted_bytes(self) -> int:
+        """Peak memory of a run: work memory and outputs; inputs and constants are not counted."""
+        lowered = self._lower()
+        return _reference_bytes(self._order, self.outputs) if lowered is None else lowered.predicted_bytes
+
+    def run(self, arrays: Sequence[Array]) -> list[Array]:
+        """Values of the outputs: fresh row-major arrays, which share memory with nothing.
+
+        Raises:
+            InputError: `wrong-inputs`, if an array's shape or dtype is not its input's.
+        """
+        if len(arrays) != len(self._signature):
+            raise InputError("wrong-inputs", f"{len(arrays)} arrays were given for {len(self._signature)} inputs.")
+        for k, (array, (shape, dtype)) in enumerate(zip(arrays, self._signature, strict=True)):
+            if array.shape != shape or array.dtype != dtype:
+                raise InputError("wrong-inputs", f"Input {k} is {array.dtype}{list(array.shape)}; the program takes "
+                                                 f"{dtype}{list(shape)}.")
+        lowered = self._lowered or self._lower()
+        if lowered is None:
+            return self._interpret(arrays)
+        try:
+            workspace = self._pool.pop()
+        except IndexError:
+            workspace = Workspace(lowered, self._kernels)
+        results = workspace.run(arrays)  # one that failed midway is not pooled
+        if len(self._pool) < POOLED and lowered.arena_bytes <= POOLED_BYTES:
+            self._pool.append(workspace)
+        return results
+
+    def _interpret(self, arrays: Sequence[Array]) -> list[Array]:
+        values = reference.run(self.outputs, dict(zip(self.inputs, arrays, strict=True)))
+        results: list[Array] = []
+        for node, value in zip(self.outputs, values, strict=True):
+            is_own = _is_fresh(node, value) and not any([value is r for r in results])
+            results.append(value if is_own else np.array(value, node.dtype, order="C", copy=True))
+        return results
+
+
+def _is_fresh(node: Node, value: Array) -> bool:
+    """Whether the interpreter made `value` for `node` alone, and as results are to be."""
+    is_made = bool(node.args) and node.op not in VIEWS and (value.base is None or node.op == "contract")
+    return is_made and value.flags.carray and value.dtype == node.dtype
+
+
+def build_program(
+    inputs: Sequence[Node], outputs: Sequence[Node], *, threads: int = 1, tier: str = "auto"
+) -> Program:
+    """A program for `outputs` as a function of `inputs`.
+
+    Args:
+        inputs: the input nodes, in the order in which `run` takes their arrays.
+        outputs: any nodes that depend on no other input.
+        threads: how many threads a large region may use.
+        tier: 'vm' waits for the VM, 'reference' never uses it, 'auto' uses it from the run on by which it is loaded.
+
+    Raises:
+        InputError: `bad-option`.
+        StateError: `not-ready`, if tier is 'vm' and the VM cannot be loaded.
+    """
+    if tier not in TIERS:
+        raise InputError("bad-option", f"There is no tier {tier!r}; allowed are {', '.join(TIERS)}.")
+    if threads < 1:
+        raise InputError("bad-option", f"threads must be at least 1, not {threads}.")
+    return Program(inputs, outputs, threads, tier)
+
+
+def _reference_bytes(order: Sequence[Node], outputs: Sequence[Node]) -> int:
+    """Peak of the interpreter: values alive at once, where a view keeps what it looks at alive; plus the outputs."""
+    root: dict[Node, Node] = {}
+    last: dict[Node, int] = {}
+    for at, node in enumerate(order):
+        root[node] = root[node.args[0]] if node.op in VIEWS else node
+        for arg in node.args:
+            last[root[arg]] = at
+    results = {root[n] for n in outputs}
+    dying: dict[int, int] = {}
+    now = peak = 0
+    for at, node in enumerate(order):
+        if root[node] is node and node.args:
+            now += node.size * node.dtype.itemsize
+            if node not in results:
+                end = last.get(node, at)
+                dying[end] = dying.get(end, 0) + node.size * node.dtype.itemsize
+        peak = max(peak, now)
+        now -= dying.pop(at, 0)
+    copied = sum([n.size * n.dtype.itemsize for n in outputs if n.op in VIEWS or not n.args])
+    return peak + copied

@@ -1,0 +1,265 @@
+"""The text of the VM, generated from the op table: its expressions and integers, nothing from a graph."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from hesse_engine.backend import opcodes as oc
+from hesse_engine.backend.opcodes import OPCODES, STRIP, VM_ROWS
+
+_NAME = re.compile(r"[a-z_]\w*")
+_HEAD = '''"""Generated from the op table of hesse_engine: the strip VM for {dtype}."""
+import math
+import numpy as np
+from numba import njit
+from hesse_engine.backend.vm import load_{dtype} as load, store_{dtype} as store
+from hesse_engine.backend.vm import load_float64, store_float64, load_int64, store_int64, load_uint8, store_uint8
+
+F = np.{dtype}
+ZERO, ONE = F(0), F(1)
+'''
+
+# NaN, infinities and signed zeros as NumPy's: the first comparison of maximum and minimum lets a NaN of `a` through, a
+# NaN of `b` makes it false.
+_FUNCTIONS = '''
+@njit(error_model="numpy")
+def {name}({parameters}):
+    return {body}
+'''
+FUNCTIONS: dict[str, tuple[str, str]] = {
+    "log": ("x", "math.log(x)"),
+    "log1p": ("x", "math.log1p(x)"),
+    "sin": ("x", "math.sin(x)"),
+    "cos": ("x", "math.cos(x)"),
+    "tan": ("x", "math.tan(x)"),
+    "power": ("x, y", "math.pow(x, F(y))"),
+    "maximum": ("x, y", "x if x >= y or x != x else y"),
+    "minimum": ("x, y", "x if x <= y or x != x else y"),
+    "sign": ("x", "ONE if x > ZERO else -ONE if x < ZERO else ZERO if x == ZERO else x"),
+    "sigmoid": ("x", "(ONE if x >= ZERO else math.exp(-abs(x))) / (ONE + math.exp(-abs(x)))"),
+    "softplus": ("x", "maximum(x, ZERO) + math.log1p(math.exp(-abs(x)))"),
+}
+
+_ENTRY = f'''
+def vm(table, buffers, work):
+    """Run the region `table` over all strips. Addresses of int64 words: the table, the buffers' addresses, scratch."""
+    prologue, count = load_int64(table, {oc.PROLOGUE}), load_int64(table, {oc.CODE_COUNT})
+    addresses, rank = load_int64(table, {oc.ADDRESS_COUNT}), load_int64(table, {oc.RANK})
+    inner, block = load_int64(table, {oc.INNER}), load_int64(table, {oc.BLOCK})
+    pool = load_int64(table, {oc.POOL})
+    pointers, cursors = work + load_int64(table, {oc.POINTERS}), work + load_int64(table, {oc.CURSORS})
+    indices, partials = work + load_int64(table, {oc.INDICES}), work + load_int64(table, {oc.PARTIALS})
+    lengths = table + {8 * oc.HEADER}
+    code, rows = table + load_int64(table, {oc.CODE_AT}), table + load_int64(table, {oc.ADDRESSES_AT})
+    width = 8 * ({oc.ADDRESS} + rank)
+    for k in range(pool):
+        store_int64(pointers, k, work + k * {STRIP} * SIZE)
+    for k in range(addresses):
+        row = rows + k * width
+        store_int64(cursors, k, load_int64(buffers, load_int64(row, 0)) + load_int64(row, 1))
+    for k in range(rank):
+        store_int64(indices, k, 0)
+    first, start = 0, 0
+    while start < inner:
+        stop = min(inner, start + block)
+        more = True
+        while more:
+            for s in range(start, stop, {STRIP}):
+                m = min({STRIP}, stop - s)
+                for i in range(first, count):
+                    at = code + i * {8 * oc.WIDTH}
+                    op, d, a = load_int64(at, 0), load_int64(at, 1), load_int64(at, 2)
+                    b, c = load_int64(at, 3), load_int64(at, 4)
+                    v = load_float64(at, 5)
+                    if op == {oc.LOAD}:
+                        step = load_int64(rows + a * width, 2)
+                        p = load_int64(cursors, a) + s * step * SIZE
+                        if step == 1:
+                            store_int64(pointers, d, p)
+                        elif step == 0:
+                            x = load(p, 0)
+                            to = load_int64(pointers, d)
+                            for k in range(m):
+                                store(to, k, x)
+                        else:
+                            to = load_int64(pointers, d)
+                            for k in range(m):
+                                store(to, k, load(p, k * step))
+                    elif op == {oc.BIND}:
+                        store_int64(pointers, d, load_int64(cursors, a) + s * SIZE)
+                    elif op == {oc.LOAD_BOOL}:
+                        step = load_int64(rows + a * width, 2)
+                        p = load_int64(cursors, a) + s * step
+                        to = load_int64(pointers, d)
+                        if step == 1:
+                            for k in range(m):
+                                store(to, k, ONE if load_uint8(p, k) != 0 else ZERO)
+                        else:
+                            for k in range(m):
+                                store(to, k, ONE if load_uint8(p, k * step) != 0 else ZERO)
+                    elif op == {oc.CONST}:
+                        to = load_int64(pointers, d)
+                        for k in range(m):
+                            store(to, k, v)
+                    elif op == {oc.STORE}:
+                        step = load_int64(rows + b * width, 2)
+                        p = load_int64(cursors, b) + s * step * SIZE
+                        of = load_int64(pointers, a)
+                        if step == 1:
+                            for k in range(m):
+                                store(p, k, load(of, k))
+                        else:
+                            for k in range(m):
+                                store(p, k * step, load(of, k))
+                    elif op == {oc.STORE_BOOL}:
+                        step = load_int64(rows + b * width, 2)
+                        p = load_int64(cursors, b) + s * step
+                        of = load_int64(pointers, a)
+                        if step == 1:
+                            for k in range(m):
+                                store_uint8(p, k, 1 if load(of, k) != ZERO else 0)
+                        else:
+                            for k in range(m):
+                                store_uint8(p, k * step, 1 if load(of, k) != ZERO else 0)
+                    elif op == {oc.ACCUMULATE}:
+                        row = rows + b * width
+                        step = load_int64(row, 2)
+                        p = load_int64(cursors, b) + s * step * SIZE
+                        of = load_int64(pointers, a)
+                        fresh = True
+                        for k in range(rank):
+                            if load_int64(row, {oc.ADDRESS} + k) == 0 and load_int64(indices, k) != 0:
+                                fresh = False
+                        if step == 0:
+                            total = load_float64(partials, c) if s > start else 0.0
+                            total += strip_sum(of, m)
+                            store_float64(partials, c, total)
+                            if s + {STRIP} >= stop:
+                                if fresh and start == 0:
+                                    store(p, 0, total)
+                                else:
+                                    store(p, 0, load(p, 0) + total)
+                        elif fresh:
+                            for k in range(m):
+                                store(p, k * step, load(of, k))
+                        elif step == 1:
+                            for k in range(m):
+                                store(p, k, load(p, k) + load(of, k))
+                        else:
+                            for k in range(m):
+                                store(p, k * step, load(p, k * step) + load(of, k))
+                    else:
+                        row_op(op, m, pointers, d, a, b, c, v)
+                first = prologue
+            more = False
+            axis = rank - 1
+            while axis >= 0:
+                index, length = load_int64(indices, axis) + 1, load_int64(lengths, axis)
+                if index < length:
+                    store_int64(indices, axis, index)
+                    for k in range(addresses):
+                        stride = load_int64(rows + k * width, {oc.ADDRESS} + axis)
+                        store_int64(cursors, k, load_int64(cursors, k) + stride)
+                    more = True
+                    break
+                store_int64(indices, axis, 0)
+                for k in range(addresses):
+                    stride = load_int64(rows + k * width, {oc.ADDRESS} + axis)
+                    store_int64(cursors, k, load_int64(cursors, k) - stride * (length - 1))
+                axis -= 1
+        start = stop
+'''
+
+# Eight partial sums in float64, added in pairs: one order on every machine, and eight lanes for the vectorizer.
+_STRIP_SUM = '''
+@njit(error_model="numpy")
+def strip_sum(of, m):
+    p0 = p1 = p2 = p3 = p4 = p5 = p6 = p7 = 0.0
+    whole = m // 8
+    for j in range(whole):
+        k = 8 * j
+        p0 += load(of, k)
+        p1 += load(of, k + 1)
+        p2 += load(of, k + 2)
+        p3 += load(of, k + 3)
+        p4 += load(of, k + 4)
+        p5 += load(of, k + 5)
+        p6 += load(of, k + 6)
+        p7 += load(of, k + 7)
+    for k in range(8 * whole, m):
+        p0 += load(of, k)
+    return ((p0 + p1) + (p2 + p3)) + ((p4 + p5) + (p6 + p7))
+'''
+
+
+_VECTOR = '''
+lanes_{name}, lane_{name} = lanes("{name}", "{dtype}"), lane("{name}", "{dtype}")
+
+@njit(error_model="numpy")
+def strip_{name}(r, {operands}, m):
+    whole = m - m % {lanes}
+    for k in range(0, whole, {lanes}):
+        lanes_{name}(r, {operands}, k)
+    for k in range(whole, m):
+        lane_{name}(r, {operands}, k)
+'''
+
+# Rows as passes over a strip, where the vector library has their function: an expression of the operands x, y and of
+# the result so far, r; or '@f' for f of the first operand, '@f r' for f of the result so far.
+PASSES: dict[str, tuple[str, ...]] = {
+    **{name: (f"@{name}",) for name in ("exp", "expm1", "log", "log1p", "sin", "cos", "tan", "tanh")},
+    "power": ("@pow",),
+    "power_scalar": ("v", "@pow"),
+    "sigmoid": ("-abs(x)", "@exp r", "(ONE if x >= ZERO else r) / (ONE + r)"),
+    "softplus": ("-abs(x)", "@exp r", "@log1p r", "maximum(x, ZERO) + r"),
+    "sech_squared": ("@cosh", "ONE / (r * r)"),
+}
+
+
+def vm_source(dtype: str, vectors: Sequence[str] = ()) -> str:
+    """The module text for 'float64' or 'float32'; its function `vm` takes three addresses.
+
+    `vectors`: the functions that the vector library has. Rows that need another one use scalar functions.
+    """
+    head = _HEAD.format(dtype=dtype) + f"SIZE = {8 if dtype == 'float64' else 4}\n"
+    functions = [_FUNCTIONS.format(name=n, parameters=p, body=b) for n, (p, b) in FUNCTIONS.items()]
+    if vectors:
+        functions.insert(0, "from hesse_engine.backend.vecmath import lane, lanes\n")
+    for name in vectors:
+        operands = "xs, ys" if name == "pow" else "xs"
+        lanes = 4 if dtype == "float64" else 8
+        functions.append(_VECTOR.format(name=name, dtype=dtype, operands=operands, lanes=lanes))
+    return "\n".join([head, *functions, _STRIP_SUM, _rows(vectors), _ENTRY])
+
+
+def _rows(vectors: Sequence[str]) -> str:
+    """`row_op`: the loops of every row. Operands are read first, so that a choice between them vectorizes."""
+    lines = ["@njit(error_model=\"numpy\")", "def row_op(op, m, pointers, d, a, b, c, v):",
+             "    rs = load_int64(pointers, d)"]
+    for keyword, (name, row) in zip(["if"] + ["elif"] * len(VM_ROWS), VM_ROWS.items(), strict=False):
+        assert row.vm is not None
+        lines.append(f"    {keyword} op == {OPCODES[name]}:  # {name}")
+        operands = "xyz"[: row.arity or 0]
+        lines += [f"        {p}s = load_int64(pointers, {s})" for p, s in zip(operands, "abc", strict=False)]
+        passes = PASSES.get(name, ())
+        if not passes or not _needs(passes) <= set(vectors):
+            passes = (row.vm.format("x", "y", "z"),)
+        for text in passes:
+            lines += _pass(text, operands, name)
+    return "\n".join(lines) + "\n"
+
+
+def _needs(passes: Sequence[str]) -> set[str]:
+    return {text[1:].split()[0] for text in passes if text.startswith("@")}
+
+
+def _pass(text: str, operands: str, name: str) -> list[str]:
+    if text.startswith("@"):
+        function, _, source = text[1:].partition(" ")
+        # the exponents: the second operand, or the constant that a pass before has put into the result
+        exponents = ", ys" if name == "power" else ", rs" if name == "power_scalar" else ""
+        return [f"        strip_{function}(rs, {source or 'x'}s{exponents}, m)"]
+    read = [p for p in (*operands, "r") if p in _NAME.findall(text)]
+    return ["        for k in range(m):", *[f"            {p} = load({p}s, k)" for p in read],
+            f"            store(rs, k, {text})"]
