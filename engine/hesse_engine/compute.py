@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hesse_engine.arguments import check_differentiable, check_inputs, check_vector
@@ -101,6 +101,8 @@ class Prepared:
     matrix: MatrixProgram | None
     counts: tuple[int, int, int]  # of value, output and auxiliary nodes in `direct`
     is_bare: bool
+    programs: tuple[Program, ...]
+    known_stats: dict[str, dict[str, Any]] = field(default_factory=dict)  # by tier
 
     def __call__(self, inputs: Sequence[Array], v: Sequence[Array] | None = None) -> Result:
         """Raises `InputError` where inputs or v do not have the shapes and dtypes that were planned for."""
@@ -128,24 +130,31 @@ class Prepared:
 
     def _nested(self, blocks: list[list[Array]]) -> Any:
         """Blocks [row][wrt] as torch nests them: outputs, then (for a Hessian) inputs i, then inputs j."""
+        if self.is_bare and len(blocks) == 1:
+            return blocks[0][0]
         rows = [_bare(row, self.is_bare) for row in blocks]
         if self.row.name == "hessian":
             width = len(self.problem.wrt)
             rows = [_bare(rows[k:k + width], self.is_bare) for k in range(0, len(rows), width)]
         return _bare(rows, len(self.problem.outputs) == 1)
 
-    @property
-    def programs(self) -> list[Program]:
-        return ([] if self.direct is None else [self.direct]) + ([] if self.matrix is None else self.matrix.programs)
-
     def _stats(self, seconds: float) -> dict[str, Any]:
-        plan, programs = self.plan, self.programs
-        tiers = {p.tier for p in programs}
+        tier = "vm"
+        for program in self.programs:
+            if program.tier == "reference":
+                tier = "reference"
+        known = self.known_stats.get(tier)
+        if known is None:
+            known = self.known_stats[tier] = self._described(tier)
+        return {**known, "seconds": seconds}
+
+    def _described(self, tier: str) -> dict[str, Any]:
+        plan = self.plan
         return {
             "operation": plan.operation,
             "strategy": plan.strategy,
-            "tier": "reference" if "reference" in tiers else "vm",
-            "fallbacks": sorted({name for p in programs for name in p.fallbacks}),
+            "tier": tier,
+            "fallbacks": sorted({name for p in self.programs for name in p.fallbacks}),
             "device": plan.device,
             "threads": plan.threads,
             "columns": plan.columns,
@@ -153,7 +162,6 @@ class Prepared:
             "chunks": plan.chunks,
             "nodes": plan.derived_nodes,
             "predicted_peak_bytes": plan.predicted_peak_bytes,
-            "seconds": seconds,
         }
 
 
@@ -180,7 +188,8 @@ def _lower(problem: Problem, row: Derivative, derived: Derived, matrix: MatrixPr
         check_budget(plan.predicted_peak_bytes, options)
     is_bare = isinstance(options.argnums, int) or (options.argnums is None and len(problem.wrt) == 1)
     counts = (len(derived.value), len(derived.output), len(problem.aux))
-    return Prepared(plan, problem, row, derived.seeds, direct, matrix, counts, is_bare)
+    programs = (*([] if direct is None else [direct]), *([] if matrix is None else matrix.programs))
+    return Prepared(plan, problem, row, derived.seeds, direct, matrix, counts, is_bare, programs)
 
 
 def _plan(

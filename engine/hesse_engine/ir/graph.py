@@ -30,7 +30,8 @@ INT64: DType = np.dtype(np.int64)
 DTYPES: dict[str, DType] = {
     str(np.dtype(t)): np.dtype(t)
     for t in (
-        np.float64, np.float32, np.int64, np.int32, np.int16, np.int8, np.uint64, np.uint32, np.uint16, np.uint8, np.bool_
+        np.float64, np.float32, np.int64, np.int32, np.int16, np.int8, np.uint64, np.uint32, np.uint16, np.uint8,
+        np.bool_,
     )
 }
 
@@ -145,7 +146,11 @@ class Builder:
 
     def make(self, op: str, args: tuple[Node, ...], attrs: Mapping[str, Any], shape: Shape, dtype: DType) -> Node:
         """The interned node; args must belong to this builder, attrs must be hashable and in the row's order."""
-        key = (op, tuple([a.number for a in args]), tuple(attrs.values()))
+        key: Any
+        if attrs or len(args) > 2:
+            key = (op, tuple([a.number for a in args]), tuple(attrs.values()))
+        else:  # most nodes; the same key, cheaper
+            key = (op, args[0].number, args[1].number) if len(args) == 2 else (op, *[a.number for a in args])
         node = self._interned.get(key)
         if node is None:
             for a in args:
@@ -193,11 +198,11 @@ class Builder:
         key = ("constant", array.dtype, array.shape, digest)
         node = self._interned.get(key)
         if node is None:
-            self.constant_bytes += array.nbytes
-            if self.constant_bytes > self.limits.constant_bytes:
+            if self.constant_bytes + array.nbytes > self.limits.constant_bytes:
                 raise LimitError(
                     "too-many-elements", f"The graph's constants exceed {self.limits.constant_bytes} bytes."
                 )
+            self.constant_bytes += array.nbytes
             array.flags.writeable = False
             node = self._interned[key] = self._new("constant", (), {}, array.shape, array.dtype, array)
         return node
