@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import fcntl
+import gc
 import itertools
 import logging
 import multiprocessing
@@ -100,6 +101,7 @@ def load_kernels(store_path: Path, is_warm: Any) -> None:
         with open(store_path.with_name("warm.lock"), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             kernels.load(wait=True)
+        gc.freeze()  # Numba's objects stay: a full collection over them stops a request for 0.1 s
     except Exception:
         logger.exception("the VM could not be loaded; the reference interpreter answers")
     is_warm.value = True
