@@ -67,6 +67,17 @@ def mixed_gather(w: Node) -> Node:
     return op("sum", op("sin", op("matmul", constant(w, DATA[:4]), w)) * op("take", w, np.array([0, 2, 2, 5])))
 
 
+def hidden_layer(t: Node) -> Node:
+    inner = op("reshape", cut(t, slice(0, 48)), shape=(6, 8))
+    predicted = op("matmul", op("tanh", op("matmul", constant(t, DATA), inner)), cut(t, slice(48, None)))
+    return op("sum", op("square", constant(t, LABELS) - predicted))
+
+
+def cross_entropy(w: Node) -> Node:
+    z = op("matmul", constant(w, DATA[:5]), w)
+    return op("sum", op("log", op("sum", op("exp", z), axis=1)) - op("squeeze", cut(z, slice(None), 1), axis=1))
+
+
 def jax_functions() -> dict[str, Callable[..., Any]]:
     jax = pytest.importorskip("jax", reason="JAX is the oracle here")
     jax.config.update("jax_enable_x64", True)
@@ -98,6 +109,11 @@ def jax_functions() -> dict[str, Callable[..., Any]]:
         "quadratic form": lambda x: x @ SQUARE @ x + jnp.dot(x, x) ** 2,
         "factorization": lambda u: jnp.sum((TARGET - u @ FACTOR.T) ** 2),
         "softmax rows of data": lambda w: jnp.sum(jnp.sin(DATA @ w) * jnp.cos(DATA @ w)),
+        "row-wise log-sum-exp": lambda x: jnp.sum(jnp.log(jnp.sum(jnp.exp(x), axis=1)) * LABELS[:3]),
+        "row-wise variance": lambda x: jnp.sum(jnp.sqrt(jnp.mean((x - jnp.mean(x, 1, keepdims=True)) ** 2, axis=1))),
+        "one hidden layer": lambda t: jnp.sum((LABELS - jnp.tanh(DATA @ t[:48].reshape(6, 8)) @ t[48:]) ** 2),
+        "product of variables": lambda x: jnp.sum(jnp.sin(x.reshape(2, 3) @ x.reshape(3, 2))),
+        "cross entropy": lambda w: jnp.sum(jnp.log(jnp.sum(jnp.exp(DATA[:5] @ w), axis=1)) - (DATA[:5] @ w)[:, 1]),
         "matrix and gather": lambda u: jnp.sum((TARGET - u @ FACTOR.T) * u[:, :1] ** 2),
     }
 
@@ -124,6 +140,14 @@ COVERED: dict[str, tuple[tuple[int, ...], Callable[[Node], Node]]] = {
     "factorization": ((5, 2), lambda u: op("sum", op("square", factored(u)))),
     "softmax rows of data": ((6, 3), lambda w: op("sum", op("sin", op("matmul", constant(w, DATA), w))
                                                   * op("cos", op("matmul", constant(w, DATA), w)))),
+    "row-wise log-sum-exp": ((3, 6), lambda x: op("sum", op("log", op("sum", op("exp", x), axis=1))
+                                                  * constant(x, LABELS[:3]))),
+    "row-wise variance": ((3, 6), lambda x: op("sum", op("sqrt", op("mean", op("square", x - op(
+        "mean", x, axis=1, keepdims=True)), axis=1)))),
+    "one hidden layer": ((56,), hidden_layer),
+    "cross entropy": ((6, 4), cross_entropy),
+    "product of variables": ((6,), lambda x: op("sum", op("sin", op("matmul", op("reshape", x, shape=(2, 3)),
+                                                                    op("reshape", x, shape=(3, 2)))))),
     "matrix and gather": ((5, 2), lambda u: op("sum", factored(u) * op("square", cut(u, slice(None), 0)))),
 }
 
@@ -171,12 +195,10 @@ def test_several_inputs_and_data_as_argument() -> None:
 
 
 LEFT_TO_SWEEPS: dict[str, tuple[tuple[int, ...], Callable[[Node], Node]]] = {
-    "two layers": ((6,), lambda x: op("sum", op("tanh", op("matmul", op("tanh", op("reshape", x, shape=(2, 3))),
-                                                           constant(x, DATA[:3, :2]))))),
-    "product of variables": ((6,), lambda x: op("sum", op("matmul", op("reshape", x, shape=(2, 3)),
-                                                          op("reshape", x, shape=(3, 2))))),
-    "row-wise reduction": ((12,), lambda x: op("sum", op("log", op("sum", op("exp", op("reshape", x, shape=(2, 6))),
-                                                               axis=1)))),
+    "more rows than inputs": ((4,), lambda x: op("sum", op("log", op("sum", op("exp", op(
+        "matmul", constant(x, DATA[:, :1]), op("reshape", x, shape=(1, 4)))), axis=1)))),
+    "three layers": ((9,), lambda x: op("sum", op("tanh", op("matmul", op("tanh", op("matmul", op("tanh", op(
+        "reshape", x, shape=(3, 3))), constant(x, DATA[:3, :3]))), constant(x, DATA[3:6, :3]))))),
     "largest element": ((5,), lambda x: op("square", op("max", x))),
 }
 

@@ -67,8 +67,8 @@ def weights(count: int) -> Array:
 
 @cache
 def differentiable() -> list[tuple[str, int]]:
-    found = [(n, k) for n, cases in CASES.items() for k in range(len(cases)) if Built(n, k, "float64").is_differentiable]
-    return found
+    every = [(n, k) for n, cases in CASES.items() for k in range(len(cases))]
+    return [(n, k) for n, k in every if Built(n, k, "float64").is_differentiable]
 
 
 @cache
@@ -132,7 +132,8 @@ def test_third_order(name: str) -> None:
     s = Point(weighted_squares(case.reference, weights(built.y.size)), case.operands, case.moving)
     direction = np.round(np.random.default_rng(0).uniform(-1, 1, s.count), 3)
     wanted = 0.0 if case.is_cut else s.third(direction)
-    close(third_along(built.scalar(), built.wrt, built.values, direction), wanted, 1e-10 if built.tolerance < 1e-12 else 1e-3)
+    close(third_along(built.scalar(), built.wrt, built.values, direction), wanted,
+          1e-10 if built.tolerance < 1e-12 else 1e-3)
 
 
 def test_fourth_order_of_a_composition() -> None:
@@ -148,7 +149,7 @@ def test_fourth_order_of_a_composition() -> None:
     np.testing.assert_allclose(reference.run([g], {x: points})[0], wanted, rtol=1e-13)
 
 
-# ---- no derivative ---------------------------------------------------------------------------------------------------
+# ---- no derivative -------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("name", "index"), [(n, k) for n, c in CASES.items() for k in range(len(c))
                                              if (n, k) not in differentiable()])
 def test_nothing_flows_through_integers_and_booleans(name: str, index: int) -> None:
@@ -162,7 +163,7 @@ def test_nothing_flows_through_integers_and_booleans(name: str, index: int) -> N
     assert pulled[-1] is not None
 
 
-# ---- batch -----------------------------------------------------------------------------------------------------------
+# ---- batch ---------------------------------------------------------------------------------------------------------
 SIZE = 3
 
 
@@ -190,7 +191,8 @@ def batched_equals_loop(outputs: list[Node], values: Values, which: list[Node], 
 
 
 def subsets(nodes: list[Node]) -> list[list[Node]]:
-    chosen = [[n for n, keep in zip(nodes, flags, strict=True) if keep] for flags in product([True, False], repeat=len(nodes))]
+    chosen = [[n for n, keep in zip(nodes, flags, strict=True) if keep] for flags in product([True, False],
+                                                                                             repeat=len(nodes))]
     return [c for c in chosen if c]
 
 
@@ -235,7 +237,8 @@ def test_batched_indices_of_every_integer_type(dtype: str, size: int) -> None:
     """index * size leaves a small integer type: it must widen, not wrap."""
     builder = Builder()
     x, index = builder.input("x", (5, 2), np.dtype(np.float64)), builder.input("i", (3,), np.dtype(dtype))
-    taken, summed = apply("take", x, index, axis=0), apply("scatter_add", apply("take", x, index, axis=0), index, size=5)
+    taken, summed = apply("take", x, index, axis=0), apply("scatter_add", apply("take", x, index, axis=0), index,
+                                                           size=5)
     xs = builder.input("xs", (5, 2, size), x.dtype)
     indices = builder.input("is", (3, size), index.dtype)
     rng = np.random.default_rng(0)

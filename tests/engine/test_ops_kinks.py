@@ -1,4 +1,4 @@
-"""Kinks: torch's forward-over-reverse subgradients, the right value where torch is wrong, and no NaN from a dead branch."""
+"""Kinks: torch's forward-over-reverse subgradients, the right value where it is wrong, no NaN from a dead branch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Function = Callable[[Node], Node]
 
 @dataclass(frozen=True)
 class Kink:
-    """A scalar function of a vector, its gradient and Hessian at a point, and the same function in torch if it agrees."""
+    """A scalar function of a vector; its gradient and Hessian at a point; it in torch, where torch agrees."""
 
     f: Function
     point: Sequence[float]
@@ -79,8 +79,10 @@ KINKS: dict[str, Kink] = {
     "clip at low": Kink(of_three("clip"), [1.0, 1.0, 2.0], [1, 0, 0], flat_of(3), "torch.clamp(x[0], x[1], x[2])"),
     "clip below": Kink(of_three("clip"), [0.0, 1.0, 2.0], [0, 1, 0], flat_of(3), "torch.clamp(x[0], x[1], x[2])"),
     "clip above": Kink(of_three("clip"), [3.0, 1.0, 2.0], [0, 0, 1], flat_of(3), "torch.clamp(x[0], x[1], x[2])"),
-    "clip with low > high": Kink(of_three("clip"), [1.0, 2.0, 0.0], [0, 0, 1], flat_of(3), "torch.clamp(x[0], x[1], x[2])"),
-    "clip with low = high = x": Kink(of_three("clip"), [1.0, 1.0, 1.0], [1, 0, 0], flat_of(3), "torch.clamp(x[0], x[1], x[2])"),
+    "clip with low > high": Kink(of_three("clip"), [1.0, 2.0, 0.0], [0, 0, 1], flat_of(3),
+                                 "torch.clamp(x[0], x[1], x[2])"),
+    "clip with low = high = x": Kink(of_three("clip"), [1.0, 1.0, 1.0], [1, 0, 0], flat_of(3),
+                                     "torch.clamp(x[0], x[1], x[2])"),
     # below equal bounds the value is the upper one, min(max(x, low), high); torch gives nobody the derivative
     "clip below low = high": Kink(of_three("clip"), [0.0, 1.0, 1.0], [0, 0, 1], flat_of(3)),
     "x^y at (0, 0)": Kink(of_two("power"), [0.0, 0.0], [0, 0], flat_of(2), "x[0]**x[1]"),
@@ -97,8 +99,10 @@ KINKS: dict[str, Kink] = {
     "1/x at 0": Kink(power(-1), [0.0], [-INF], [[INF]], "(x**-1.0).sum()"),
     "2^x": Kink(lambda x: op("sum", op("power", 2.0, x)), [0.0], [np.log(2)], [[np.log(2) ** 2]], "(2.0**x).sum()"),
     "0^x": Kink(lambda x: op("sum", op("power", 0.0, x)), [0.0, 1.0], [0, 0], flat_of(2), "(0.0**x).sum()"),
-    "prod with one zero": Kink(total("prod"), [0.0, 2.0, 3.0], [6, 0, 0], [[0, 3, 2], [3, 0, 0], [2, 0, 0]], "x.prod()"),
-    "prod with two zeros": Kink(total("prod"), [0.0, 0.0, 3.0, 2.0], [0] * 4, [[0, 6, 0, 0], [6, 0, 0, 0], [0] * 4, [0] * 4],
+    "prod with one zero": Kink(total("prod"), [0.0, 2.0, 3.0], [6, 0, 0], [[0, 3, 2], [3, 0, 0], [2, 0, 0]],
+                               "x.prod()"),
+    "prod with two zeros": Kink(total("prod"), [0.0, 0.0, 3.0, 2.0], [0] * 4,
+                                [[0, 6, 0, 0], [6, 0, 0, 0], [0] * 4, [0] * 4],
                                 "x.prod()"),
     "prod with three zeros": Kink(total("prod"), [0.0, 0.0, 0.0, 2.0, 5.0], [0] * 5, flat_of(5), "x.prod()"),
     "max with ties": Kink(total("max"), [1.0, 1.0, 0.0], [0.5, 0.5, 0], flat_of(3), "x.amax()"),
@@ -162,7 +166,7 @@ def test_torch_agrees(name: str) -> None:
     np.testing.assert_allclose(hessian.tolist(), kink.hessian, rtol=1e-15)
 
 
-# ---- no NaN from the branch not taken --------------------------------------------------------------------------------
+# ---- no NaN from the branch not taken ------------------------------------------------------------------------------
 def masked(inner: Function, outer: Function = lambda y: op("sum", y)) -> Function:
     """outer(where(x > 0, inner(x), 0))"""
     return lambda x: outer(op("where", x > 0.0, inner(x), 0.0))
@@ -196,17 +200,20 @@ DEAD: dict[str, tuple[Function, list[float], list[list[float]]]] = {
     "reshape between": (lambda x: op("sum", op("where", op("reshape", x, shape=(2, 1)) > 0.0,
                                                op("reshape", log(x), shape=(2, 1)), 0.0)), [0, 2], [[0, 0], [0, -4]]),
     "broadcast between": (lambda x: op("sum", op("where", op("broadcast_to", x, shape=(3, 2)) > 0.0,
-                                                 op("broadcast_to", log(x), shape=(3, 2)), 0.0)), [0, 6], [[0, 0], [0, -12]]),
+                                                 op("broadcast_to", log(x), shape=(3, 2)), 0.0)), [0, 6],
+                                                 [[0, 0], [0, -12]]),
     "permute and slice between": (
         lambda x: op("sum", op("where", op("flip", op("reshape", x, shape=(1, 2)), axis=1) > 0.0,
                                op("flip", op("transpose", op("reshape", log(x), shape=(2, 1))), axis=1), 0.0)),
         [0, 2], [[0, 0], [0, -4]]),
     "concat between": (lambda x: op("sum", op("where", op("concat", x, x) > 0.0, op("concat", log(x), x), 0.0)),
                        [0, 3], [[0, 0], [0, -4]]),
-    "take between": (lambda x: op("sum", op("where", op("take", x, [1, 0, 1]) > 0.0, op("take", log(x), [1, 0, 1]), 0.0)),
+    "take between": (lambda x: op("sum", op("where", op("take", x, [1, 0, 1]) > 0.0, op("take", log(x), [1, 0, 1]),
+                                            0.0)),
                      [0, 4], [[0, 0], [0, -8]]),
     "scatter between": (lambda x: op("sum", op("where", op("scatter_add", x, [1, 0], size=2) > 0.0,
-                                               op("scatter_add", log(x), [1, 0], size=2), 0.0)), [0, 2], [[0, 0], [0, -4]]),
+                                               op("scatter_add", log(x), [1, 0], size=2), 0.0)), [0, 2],
+                                               [[0, 0], [0, -4]]),
     "convert between": (lambda x: op("sum", op("where", x > 0.0, op("convert", log(op("convert", x, dtype="float32")),
                                                                     dtype="float64"), 0.0)), [0, 2], [[0, 0], [0, -4]]),
     "sum between": (scalar_mask(lambda x: op("sum", log(x))), [0, 0], [[0, 0], [0, 0]]),
@@ -218,12 +225,14 @@ DEAD: dict[str, tuple[Function, list[float], list[list[float]]]] = {
     "matmul between": (lambda x: op("sum", op("where", x.builder.constant([False, True]),
                                               op("matmul", matrix(x), op("where", x > 0.0, log(x), 0.0)), 0.0)),
                        [0, 8], [[0, 0], [0, -16]]),
-    "matmul of the masked": (scalar_mask(lambda x: op("sum", op("matmul", matrix(x), log(x)))), [0, 0], [[0, 0], [0, 0]]),
+    "matmul of the masked": (scalar_mask(lambda x: op("sum", op("matmul", matrix(x), log(x)))), [0, 0],
+                             [[0, 0], [0, 0]]),
     "nested": (lambda x: op("sum", op("where", x > 0.0, op("where", x > 1.0, 1.0 / (x - 0.5), log(x)), 0.0)),
                [0, 2], [[0, 0], [0, -4]]),
     "chained": (masked(lambda x: op("exp", log(op("sqrt", x)))), [0, 0.5**0.5], [[0, 0], [0, -(0.5**0.5)]]),
     "the other branch": (lambda x: op("sum", op("where", x > 0.0, log(x), op("square", x))), [0, 2], [[2, 0], [0, -4]]),
-    "beside a use": (lambda x: op("sum", op("where", x > 0.0, log(x), 0.0) + op("square", x)), [0, 3], [[2, 0], [0, -2]]),
+    "beside a use": (lambda x: op("sum", op("where", x > 0.0, log(x), 0.0) + op("square", x)), [0, 3],
+                     [[2, 0], [0, -2]]),
 }
 
 

@@ -56,7 +56,7 @@ def test_value(name: str, index: int, dtype: str) -> None:
     np.testing.assert_allclose(got, wanted, rtol=tolerance, atol=tolerance * scale)
 
 
-# ---- dtypes ----------------------------------------------------------------------------------------------------------
+# ---- dtypes --------------------------------------------------------------------------------------------------------
 # (op, dtypes of the operands, attrs, dtype of the result as a NumPy graph, as a torch graph)
 DTYPES: list[tuple[str, tuple[str, ...], dict[str, Any], str, str]] = [
     ("add", ("float32", "float64"), {}, "float64", "float64"),
@@ -108,7 +108,7 @@ def test_scalars_adopt_the_dtype_of_the_node() -> None:
     assert (k + 1.5).dtype == FLOAT64
 
 
-# ---- special values --------------------------------------------------------------------------------------------------
+# ---- special values ------------------------------------------------------------------------------------------------
 INF, NAN, BIG, TINY = math.inf, math.nan, 1.7e308, 5e-324
 # op -> (operands, result); signs of zero count
 SPECIAL: dict[str, list[tuple[tuple[float, ...], float]]] = {
@@ -164,7 +164,8 @@ def test_special_values(name: str, dtype: str) -> None:
             continue
         builder = Builder()
         inputs = [builder.input(f"x{k}", (1,), np.dtype(dtype)) for k in range(len(operands))]
-        (got,) = reference.run([apply(name, *inputs)], {n: np.array([v], dtype) for n, v in zip(inputs, operands, strict=True)})
+        (got,) = reference.run([apply(name, *inputs)], {n: np.array([v], dtype) for n,
+                                                        v in zip(inputs, operands, strict=True)})
         value = float(got[0])
         assert value == wanted or (math.isnan(value) and math.isnan(wanted)), (operands, value)
         assert math.copysign(1.0, value) == math.copysign(1.0, wanted) or math.isnan(wanted), (operands, value)
@@ -183,7 +184,7 @@ def test_every_pointwise_row_has_special_values() -> None:
     assert rows - set(SPECIAL) == {"power_scalar"}
 
 
-# ---- accuracy --------------------------------------------------------------------------------------------------------
+# ---- accuracy ------------------------------------------------------------------------------------------------------
 Function = Callable[[Any], Any]
 TAILS = np.geomspace(1e-300, 1e300, 61)
 MIDDLE = np.concatenate([np.geomspace(1e-20, 0.1, 30), np.linspace(0.11, 30.0, 120)])

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hesse_engine.errors import ArgumentTypeError, GraphError, HesseError, LimitError
-from hesse_engine.frontends import functions
+from hesse_engine.frontends import functions, methods  # noqa: F401  (methods registers every function by name)
 from hesse_engine.frontends.indexing import index
 from hesse_engine.frontends.literals import fold, fold_unary, is_number, settle
 from hesse_engine.frontends.operands import has_node, is_elementwise, tensor

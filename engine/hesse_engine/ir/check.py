@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hesse_engine.errors import GraphError
-from hesse_engine.ir.graph import BOOL, Graph, Node
+from hesse_engine.ir.graph import BOOL, Builder, Graph, Node
 from hesse_engine.ir.rows import ROWS
 from hesse_engine.ir.walk import reachable
 
@@ -39,7 +39,10 @@ def _check_node(node: Node) -> None:
         raise GraphError("unknown-op", f"The composite {node.op!r} stands unexpanded in a graph.", node=repr(node))
     if row.kind == "leaf":
         return
-    again: Node = row.build(*node.args, **node.attrs)
+    # in a graph of its own: here, building again would only find the node itself
+    apart = Builder(node.builder.limits, node.builder.library)
+    operands = [apart.input("x", a.shape, a.dtype) if a.value is None else apart.constant(a.value) for a in node.args]
+    again: Node = row.build(*operands, **node.attrs)
     if again.shape != node.shape or again.dtype != node.dtype:
         raise GraphError(
             "shape-mismatch",

@@ -19,21 +19,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from hesse_engine.ir.graph import Node, apply
+from hesse_engine.ir.graph import Node, apply, flat
 from hesse_engine.ir.rows import ROWS
 from hesse_engine.ir.walk import connected, reachable
 from hesse_engine.structure.images import Image, MatrixImage, images
 from hesse_engine.structure.sinking import VIEWS, is_elementwise
+from hesse_engine.transforms.batch import batch
+from hesse_engine.transforms.compose import basis
 from hesse_engine.transforms.jvp import push_forward
-from hesse_engine.transforms.vjp import Cotangent, gradient, merged, pull_back, transposed
+from hesse_engine.transforms.vjp import Cotangent, merged, pull_back, transposed
 
 MAX_PAIRS = 512  # pairs of images; beyond this a sweep is shorter
-MAX_SCALARS = 8  # rank-two terms
+MIN_ROWS = 8  # outer products are allowed up to this number, or that of the inputs: then a sweep has fewer passes
 
 
 @dataclass(frozen=True, slots=True)
-class RankTwo:
-    """g b' + b g', both as one node for each input."""
+class OuterProduct:
+    """sum_k g_k b_k' + b_k g_k'; one node for each input, of shape in + (k,)."""
 
     g: tuple[Node, ...]
     b: tuple[Node, ...]
@@ -45,7 +47,7 @@ class QuadraticForm:
 
     pairs: list[tuple[Node, Node, Node]] = field(default_factory=list)
     images: dict[Node, Image] = field(default_factory=dict)
-    rank_two: list[RankTwo] = field(default_factory=list)
+    outer: list[OuterProduct] = field(default_factory=list)
 
 
 class _NotCovered(Exception):
@@ -76,7 +78,8 @@ class _Pushing:
         one = output.builder.full(output.shape, 1.0, output.dtype)
         self.adjoints: dict[Node, Cotangent] = {output: Cotangent(one)}
         self.weights: dict[Node, dict[Node, Cotangent]] = {}
-        self.rank_two: list[RankTwo] = []
+        self.outer: list[OuterProduct] = []
+        self.rows = 0  # of all outer products together
         self._last: Node | None = None  # the node whose factors are at hand
         self._last_factors: list[tuple[Node, Node | float | None]] | None = None
 
@@ -185,27 +188,36 @@ class _Pushing:
         return push_forward([partial], tangents)[0]
 
     def _split_off(self, node: Node, row: dict[Node, Cotangent]) -> None:
-        """A node whose differential is dq for a scalar q: its pairs become rank-two terms g b' + b g'."""
-        source = node
-        while source.op in VIEWS:
-            source = source.args[0]
-        if source.size != 1:
-            raise _NotCovered
-        own = row.pop(node, None)
-        if source is not node:
+        """A node that is neither elementwise nor an image: its differential stays whole, by its Jacobian.
+
+        sum_e w_e dv_e dp_e over its pairs is sum_k (g_k' dx) (b_k' dx) with one k for each element of v, g_k its gradient
+        and b_k that of sum_p w_p . p, w held fixed. A view repeats the elements of its operand, so k counts those.
+        """
+        own, source = row.pop(node, None), node
+        if node.op in VIEWS:
+            source = node.args[0]
             if own is not None:
-                total = apply("reshape", apply("sum", own.value), shape=source.shape)
-                self._add(source, source, Cotangent(total))
+                (moved, *_) = transposed(node, own, self.active)
+                assert moved is not None
+                self._add(source, source, moved)
         elif own is not None:
             row[node] = Cotangent(own.value * 0.5)
         if not row:
             return
-        if len(self.rank_two) >= MAX_SCALARS:
+        self.rows += source.size
+        if self.rows > max(MIN_ROWS, flat(self.wrt)):
             raise _NotCovered
+        seed = node.builder.input("seed", source.shape, source.dtype)
+        spread = apply(node.op, seed, **node.attrs) if node.op in VIEWS else seed
         others = list(row)
-        pulled = pull_back(others, [row[p].value for p in others], self.wrt)
-        b = [x.builder.zeros(x.shape, x.dtype) if c is None else c for x, c in zip(self.wrt, pulled, strict=True)]
-        self.rank_two.append(RankTwo(tuple(gradient(source, self.wrt)), tuple(b)))
+        g = pull_back([source], [seed], self.wrt)
+        b = pull_back(others, [row[p].value * spread for p in others], self.wrt)
+        self.outer.append(OuterProduct(self._rows(g, seed), self._rows(b, seed)))
+
+    def _rows(self, pulled: Sequence[Node | None], seed: Node) -> tuple[Node, ...]:
+        """`pulled`, linear in `seed`, at every unit seed: the seeds on a new last axis."""
+        filled = [x.builder.zeros(x.shape, x.dtype) if c is None else c for x, c in zip(self.wrt, pulled, strict=True)]
+        return tuple(batch(filled, {seed: basis(seed)}, seed.size))
 
     def form(self) -> QuadraticForm | None:
         """What is left, or None if it is too long."""
@@ -217,7 +229,7 @@ class _Pushing:
                     pairs.append((a, b, weight.value))
         if len(pairs) > MAX_PAIRS or not all([_have_one_batch(self.images[a], self.images[b]) for a, b, _ in pairs]):
             return None
-        return QuadraticForm(pairs, self.images, self.rank_two)
+        return QuadraticForm(pairs, self.images, self.outer)
 
 
 def _have_one_batch(a: Image, b: Image) -> bool:

@@ -1,7 +1,7 @@
 """Bring a function into the shape that edge pushing wants: views at the leaves, short inner sums written out.
 
     broadcast(exp(x)) + ...     ->  exp(broadcast(x)) + ...       one iteration space, nothing else in between
-    contract(a, b -> scalar)    ->  sum(a * b)
+    contract(a, b)              ->  sum(a * b)                    for two variable operands
     sqrt(sum(d * d, axis=-1))   ->  sqrt(d_0 * d_0 + d_1 * d_1)   for an axis of at most 4
 """
 
@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hesse_engine.ir.graph import Node, apply
+from hesse_engine.ir.graph import Node, Shape, apply, size_of
 from hesse_engine.ir.rows import ROWS
 from hesse_engine.ir.walk import connected, reachable, rebuild
 
 VIEWS = frozenset({"broadcast_to", "reshape", "permute_dims", "slice"})
 UNROLLED = 4  # coordinates of a point, written out
+EXPANDED = 1 << 20  # elements of the iteration space of a product of two variable arrays
 
 
 def is_elementwise(node: Node) -> bool:
@@ -33,7 +34,7 @@ def sink(output: Node, wrt: Sequence[Node]) -> Node:
         if node in active:
             if node.op == "sum" and node in bent:
                 changed = _unrolled(changed)
-            elif node.op == "contract":
+            elif node.op == "contract" and all([a in active for a in node.args]):
                 changed = _summed_product(changed)
             elif node.op in VIEWS and is_elementwise(changed.args[0]):
                 changed = _through(changed, changed.args[0])
@@ -54,17 +55,28 @@ def _nonlinearly_used(order: Sequence[Node], output: Node, active: set[Node]) ->
 
 
 def _summed_product(node: Node) -> Node:
-    """contract(a, b -> scalar) as sum(a * b), which is elementwise up to the sum."""
+    """contract(a, b) of two variable arrays as sum(a * b) over one iteration space, which is elementwise up to the sum."""
     a, b = node.args
     left, right, out = node.attrs["subscripts"].replace("->", ",").split(",")
-    if out:
+    letters = out + "".join([c for c in left if c not in out])
+    lengths = {**dict(zip(left, a.shape, strict=True)), **dict(zip(right, b.shape, strict=True))}
+    shape = tuple([lengths[c] for c in letters])
+    if size_of(shape) > EXPANDED:
         return node
-    return apply("sum", a * apply("permute_dims", b, axes=[right.index(c) for c in left]))
+    product = _spread(a, left, letters, shape) * _spread(b, right, letters, shape)
+    return apply("sum", product, axis=tuple(range(len(out), len(letters))))
+
+
+def _spread(x: Node, own: str, letters: str, shape: Shape) -> Node:
+    """x broadcast over `letters`."""
+    ordered = apply("permute_dims", x, axes=[own.index(c) for c in letters if c in own])
+    column = apply("reshape", ordered, shape=[n if c in own else 1 for c, n in zip(letters, shape, strict=True)])
+    return apply("broadcast_to", column, shape=shape)
 
 
 def _unrolled(node: Node) -> Node:
     (x,), axes = node.args, node.attrs["axis"]
-    if len(axes) != 1 or not 1 <= x.shape[axes[0]] <= UNROLLED:
+    if len(axes) != 1 or not 1 <= x.shape[axes[0]] <= UNROLLED or _holds_product(x):
         return node
     (axis,) = axes
     count = tuple([1 if k == axis else s for k, s in enumerate(x.shape)])
@@ -77,6 +89,20 @@ def _unrolled(node: Node) -> Node:
         total = part if total is None else total + part
     assert total is not None
     return total
+
+
+def _holds_product(root: Node) -> bool:
+    """Whether a contraction is among the leaves of the elementwise expression `root`: slices of it are no images."""
+    seen, stack = {root}, [root]
+    while stack:
+        node = stack.pop()
+        if node.op == "contract":
+            return True
+        if is_elementwise(node) or node.op in VIEWS:
+            fresh = [a for a in node.args if a not in seen]
+            seen.update(fresh)
+            stack.extend(fresh)
+    return False
 
 
 def _can_sink(view: Node) -> bool:

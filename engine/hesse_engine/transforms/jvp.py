@@ -61,11 +61,23 @@ def _plus(a: Tangent, b: Node) -> Node:
     return b if a is None else a + b
 
 
+def distinct(names: Sequence[str], taken: Sequence[str]) -> list[str]:
+    """`names` with as many primes as set them apart from those `taken`."""
+    used, found = set(taken), []
+    for name in names:
+        while name in used:
+            name += "'"
+        used.add(name)
+        found.append(name)
+    return found
+
+
 def jvp(graph: Graph, argnums: Sequence[int]) -> Graph:
     """(x, t) -> (f(x), J t): the tangents of the inputs `argnums` become further inputs, J t further outputs."""
     builder = graph.builder
     primals = [graph.inputs[k] for k in argnums]
-    tangents = [builder.input(f"t_{n.attrs['name']}", n.shape, n.dtype) for n in primals]
+    names = distinct([f"t_{n.attrs['name']}" for n in primals], graph.names)
+    tangents = [builder.input(name, n.shape, n.dtype) for name, n in zip(names, primals, strict=True)]
     moved = push_forward(graph.outputs, dict(zip(primals, tangents, strict=True)))
     filled = [builder.zeros(y.shape, y.dtype) if t is None else t for y, t in zip(graph.outputs, moved, strict=True)]
     return Graph((*graph.inputs, *tangents), (*graph.outputs, *filled), graph.guards)

@@ -20,6 +20,7 @@ from hesse_engine.ir.ops.structural import any_over
 from hesse_engine.ir.rows import ROWS, Row
 from hesse_engine.ir.shapes import convert
 from hesse_engine.ir.walk import connected, reachable
+from hesse_engine.transforms.jvp import distinct
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,8 @@ def _either(a: Node, b: Node) -> Node | None:
 def vjp(graph: Graph, argnums: Sequence[int]) -> Graph:
     """(x, ct) -> (f(x), ct' J): cotangents of all outputs become further inputs, ct' J further outputs."""
     builder = graph.builder
-    seeds = [builder.input(f"ct_{k}", y.shape, y.dtype) for k, y in enumerate(graph.outputs)]
+    names = distinct([f"ct_{k}" for k in range(len(graph.outputs))], graph.names)
+    seeds = [builder.input(name, y.shape, y.dtype) for name, y in zip(names, graph.outputs, strict=True)]
     wrt = [graph.inputs[k] for k in argnums]
     pulled = pull_back(graph.outputs, seeds, wrt)
     filled = [builder.zeros(x.shape, x.dtype) if c is None else c for x, c in zip(wrt, pulled, strict=True)]

@@ -95,7 +95,7 @@ def _transpose(ct: Node, other: Node, y: Node, slot: int) -> Node:
 
 
 def operand_mask(mask: Node, node: Node, slot: int) -> Node:
-    """Where the cotangent of an operand can differ from 0: where any `mask` of the result that it contributes to holds."""
+    """Where the cotangent of an operand can differ from 0: where `mask` holds for an element that it contributes to."""
     a, b, out = parse(node.attrs["subscripts"])
     mine = (a, b)[slot]
     shape = node.args[slot].shape

@@ -270,7 +270,8 @@ greater = _declare_boolean("greater", np.greater, _truth("{0} > {1}"), "a > b, e
 greater_equal = _declare_boolean("greater_equal", np.greater_equal, _truth("{0} >= {1}"), "a >= b, elementwise.")
 logical_and = _declare_boolean("logical_and", np.logical_and, _truth("{0} != 0.0 and {1} != 0.0"), "Both are true.")
 logical_or = _declare_boolean("logical_or", np.logical_or, _truth("{0} != 0.0 or {1} != 0.0"), "Either is true.")
-logical_xor = _declare_boolean("logical_xor", np.logical_xor, _truth("({0} != 0.0) != ({1} != 0.0)"), "Just one is true.")
+logical_xor = _declare_boolean("logical_xor", np.logical_xor, _truth("({0} != 0.0) != ({1} != 0.0)"),
+                               "Just one is true.")
 
 
 @pointwise(np.logical_not, vm=_truth("{0} == 0.0"), result="bool")

@@ -264,7 +264,7 @@ def _batch_unslice(node: Node, args: list[Node], batched: list[bool], size: int)
 
 
 unslice = linear("unslice", 1, ("shape", "start", "step"), _build_unslice, _unslice_numpy, _transpose_unslice,
-                 _batch_unslice, doc="x placed at start + step * k in zeros of the given shape: the transpose of slice.")
+                 _batch_unslice, doc="x placed at start + step * k in zeros of a given shape: the transpose of slice.")
 
 
 # ---- concat ----------------------------------------------------------------------------------------------------------
@@ -330,7 +330,8 @@ def check_indices(op: str, index: Node, length: int) -> None:
 def check_range(op: str, indices: Any, length: int) -> None:
     if indices.size and not (-length <= int(indices.min()) and int(indices.max()) < length):
         bad = int(indices.min()) if int(indices.min()) < -length else int(indices.max())
-        raise IndexRangeError("index-out-of-range", f"{op}: index {bad} is out of range for an axis of length {length}.")
+        raise IndexRangeError("index-out-of-range",
+                              f"{op}: index {bad} is out of range for an axis of length {length}.")
 
 
 def _build_take(*args: Node, axis: Any = 0) -> Node:
@@ -374,12 +375,14 @@ def _batch_take(node: Node, args: list[Node], batched: list[bool], size: int) ->
 
 
 def _paired(index: Node, span: int, size: int) -> Node:
-    """index[..., b] on an axis of length `span` as a position on (axis, batch) flattened: index * B + b."""
-    # what is out of range stays so, where the product alone would wrap around or count from the end
+    """index[..., b] on an axis of length `span` as a position on (axis, batch) flattened: index * B + b.
+
+    A negative index gives a position that counts from the end too. What is out of range stays so, where the product
+    alone could wrap around into the range.
+    """
     inside = apply("logical_and", index >= _within(index, -span), index <= _within(index, span - 1))
-    wide = convert(index, INT64)
-    wrapped = apply("where", wide < 0, wide + span, wide)
-    return apply("where", inside, wrapped * size + index.builder.constant(np.arange(size, dtype=np.int64)), span * size)
+    position = convert(index, INT64) * size + index.builder.constant(np.arange(size, dtype=np.int64))
+    return apply("where", inside, position, span * size)
 
 
 def _within(index: Node, bound: int) -> int:
@@ -392,7 +395,8 @@ def _axis_to_end(x: Node, axis: int) -> Node:
     return permute_dims(x, axes=[a for a in range(x.ndim) if a != axis] + [axis])
 
 
-take = linear("take", 2, ("axis",), _build_take, take_numpy, _transpose_take, _batch_take, slots=(0,), is_movement=False,
+take = linear("take", 2, ("axis",), _build_take, take_numpy, _transpose_take, _batch_take,
+              slots=(0,), is_movement=False,
               doc="The entries of x at integer indices along an axis (negative ones count from the end): attrs axis.")
 
 
