@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 from typing import Any
 
@@ -52,7 +53,8 @@ def value_of(graph: Graph, *inputs: Any) -> list[Any]:
 GRAPHS = {
     "scalars": lambda: graph_of(lambda x: op("sum", 2.0 * op("sin", x) + 0.1), (4,)),
     "signed zero": lambda: graph_of(lambda x: x * -0.0 + op("where", x > 0.0, x, float("inf")), (2,)),
-    "attributes": lambda: graph_of(lambda x: op("slice", op("flip", x), start=(1, 0), step=(1, 2), count=(2, 2)), (3, 4)),
+    "attributes": lambda: graph_of(
+        lambda x: op("slice", op("flip", x), start=(1, 0), step=(1, 2), count=(2, 2)), (3, 4)),
     "products": lambda: graph_of(lambda x, y: op("einsum", x, y, subscripts="ij,jk->ki"), (2, 3), (3, 5)),
     "gather": lambda: graph_of(lambda x: op("take", x, np.array([2, 0, -1])), (3,)),
     "two outputs": lambda: graph_of(lambda x: (op("exp", x), op("max", x)), (3,)),
@@ -173,7 +175,8 @@ def test_out_of_range_constant_index() -> None:
 
 
 def test_node_limits() -> None:
-    body = changed("nodes", [{"id": f"n{k}", "op": "sin", "args": ["x" if k == 0 else f"n{k - 1}"]} for k in range(200)])
+    names = ["x", *[f"n{k}" for k in range(200)]]
+    body = changed("nodes", [{"id": b, "op": "sin", "args": [a]} for a, b in itertools.pairwise(names)])
     body["outputs"] = ["n199"]
     with pytest.raises(HesseError) as caught:
         graph_from_json(body, limits=Limits(nodes=100))

@@ -80,7 +80,9 @@ def register(row: Row) -> Row:
     if row.kind == "pointwise" and row.rule is not None and row.arity is not None:
         accepts = [p for p in inspect.signature(row.rule).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
         if len(accepts) != row.arity + 1:
-            raise RuntimeError(f"op {row.name!r}: the rule takes {len(accepts)} arguments, not y and {row.arity} operands")
+            raise RuntimeError(
+                f"op {row.name!r}: the rule takes {len(accepts)} arguments, not y and {row.arity} operands"
+            )
     if row.kind in ("linear", "nonlinear") and row.batch is None:
         raise RuntimeError(f"op {row.name!r} has no batch rule")
     ROWS[row.name] = row

@@ -185,7 +185,8 @@ class _Reader:
         name, op = entry["id"], entry.get("op")
         row = ROWS.load().get(op) if isinstance(op, str) else None
         if row is None or (row.kind == "leaf" and row.name != "zeros"):
-            raise GraphError("unknown-op", "There is no such op; GET /v1/ops lists them.", pointer=f"{at}/op", node=name)
+            raise GraphError("unknown-op", "There is no such op; GET /v1/ops lists them.", pointer=f"{at}/op",
+                             node=name)
         args = [self._reference(a, f"{at}/args/{j}", name) for j, a in enumerate(entry.get("args", []))]
         attrs = {key: _attribute(v, f"{at}/attrs/{key}") for key, v in entry.get("attrs", {}).items()}
         if set(attrs) - set(row.attrs):

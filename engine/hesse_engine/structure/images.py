@@ -27,7 +27,7 @@ class IndexImage:
 
 @dataclass(frozen=True, slots=True)
 class MatrixImage:
-    """`matrix` is a node of shape (e, k), `columns[b, k]` are positions in the inputs; `order` sorts u's axes (b, e)."""
+    """`matrix` is a node of shape (e, k), `columns[b, k]` are positions in the inputs; `order` sorts u's axes b, e."""
 
     matrix: Node
     columns: Array

@@ -190,8 +190,8 @@ class _Pushing:
     def _split_off(self, node: Node, row: dict[Node, Cotangent]) -> None:
         """A node that is neither elementwise nor an image: its differential stays whole, by its Jacobian.
 
-        sum_e w_e dv_e dp_e over its pairs is sum_k (g_k' dx) (b_k' dx) with one k for each element of v, g_k its gradient
-        and b_k that of sum_p w_p . p, w held fixed. A view repeats the elements of its operand, so k counts those.
+        sum_e w_e dv_e dp_e over its pairs is sum_k (g_k' dx) (b_k' dx) with one k for each element of v, g_k its
+        gradient and b_k that of sum_p w_p . p, w held fixed. A view repeats elements of its operand: k counts those.
         """
         own, source = row.pop(node, None), node
         if node.op in VIEWS:
@@ -216,7 +216,8 @@ class _Pushing:
 
     def _rows(self, pulled: Sequence[Node | None], seed: Node) -> tuple[Node, ...]:
         """`pulled`, linear in `seed`, at every unit seed: the seeds on a new last axis."""
-        filled = [x.builder.zeros(x.shape, x.dtype) if c is None else c for x, c in zip(self.wrt, pulled, strict=True)]
+        pairs = zip(self.wrt, pulled, strict=True)
+        filled = [x.builder.zeros(x.shape, x.dtype) if c is None else c for x, c in pairs]
         return tuple(batch(filled, {seed: basis(seed)}, seed.size))
 
     def form(self) -> QuadraticForm | None:

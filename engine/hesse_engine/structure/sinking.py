@@ -55,7 +55,7 @@ def _nonlinearly_used(order: Sequence[Node], output: Node, active: set[Node]) ->
 
 
 def _summed_product(node: Node) -> Node:
-    """contract(a, b) of two variable arrays as sum(a * b) over one iteration space, which is elementwise up to the sum."""
+    """contract(a, b) of two variable arrays as sum(a * b) over one iteration space: elementwise up to the sum."""
     a, b = node.args
     left, right, out = node.attrs["subscripts"].replace("->", ",").split(",")
     letters = out + "".join([c for c in left if c not in out])

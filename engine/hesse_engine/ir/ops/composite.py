@@ -107,7 +107,7 @@ def stack(*xs: Node, axis: Any = 0) -> Node:
     return concat(*[expand_dims(n, axis=k) for n in nodes], axis=k)
 
 
-@composite(lambda x: np.transpose(x))
+@composite(np.transpose)
 def transpose(x: Node) -> Node:
     """x with its axes reversed."""
     return permute_dims(x)

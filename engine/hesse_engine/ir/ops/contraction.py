@@ -128,7 +128,7 @@ def matmul_plan(subscripts: str) -> tuple[Any, ...]:
 
 def contract_numpy(x: Any, y: Any, *, subscripts: str) -> Any:
     """Through `np.matmul`, so BLAS does the work."""
-    left, right, n_batch, n_a, n_b, n_sum, order = matmul_plan(subscripts)
+    left, right, n_batch, n_a, _, n_sum, order = matmul_plan(subscripts)
     x, y = x.transpose(left), y.transpose(right)
     batch, free_a = x.shape[:n_batch], x.shape[n_batch:n_batch + n_a]
     free_b, summed = y.shape[n_batch + n_sum:], x.shape[n_batch + n_a:]

@@ -45,10 +45,9 @@ def build_elementwise(name: str, args: tuple[Any, ...], rule: ResultDType, attrs
     first = args[0] if type(args[0]) is Node else args[-1]
     if type(first) is Node and first.dtype.kind == "f":
         # the common case, at a third of the cost: floating nodes of one shape, and Python floats
-        operands = [_like(a, first) for a in args]
-        if None not in operands:
-            builder, dtype = first.builder, BOOL if rule == "bool" else first.dtype
-            return builder.make(name, tuple(operands), attrs, first.shape, dtype)  # type: ignore[arg-type]
+        alike = [n for n in [_like(a, first) for a in args] if n is not None]
+        if len(alike) == len(args):
+            return first.builder.make(name, tuple(alike), attrs, first.shape, BOOL if rule == "bool" else first.dtype)
     nodes, dtype = lift(args, name)
     builder = nodes[0].builder
     if rule == "number" and dtype == BOOL:

@@ -1,0 +1,1 @@
+"""Programs that use Hesse as its users do; each is run by a test."""

@@ -1,0 +1,103 @@
+"""What the documentation shows is what happens."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from docs import tables
+from hesse_engine.ir import tensor, wire
+from hesse_service.schemas import MAX_EXPRESSION
+from serving import Server, running
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+LOCAL_URL = "http://127.0.0.1:8000"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("docs") / "server.log", compute_processes=1) as started:
+        yield started
+
+
+def blocks(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", tables.pages(), ids=lambda p: p.name)
+def test_tables_state_what_the_code_states(page: Path) -> None:
+    text = page.read_text("utf-8")
+    assert tables.rewritten(text) == text, f"{page.name} is out of date: run `python docs/tables.py`"
+
+
+def test_every_table_is_on_a_page() -> None:
+    found = re.findall(r"<!-- (\w+) -->\n", "".join([p.read_text("utf-8") for p in tables.pages()]))
+    assert sorted(set(found) - {"end"}) == sorted(tables.TABLES)
+
+
+def test_the_readme_runs_code_in_its_first_20_lines() -> None:
+    assert any(line.startswith("```python") for line in README.splitlines()[:20])
+
+
+def test_the_readme_prints_what_it_says(server: Server) -> None:
+    """The Python blocks in one session, each followed by what it prints."""
+    names: dict[str, Any] = {}
+    shown = list(zip(blocks("python"), blocks("text"), strict=True))
+    assert len(shown) == 3
+    for code, expected in shown:
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(code.replace(LOCAL_URL, server.url), "README.md", "exec"), names)
+        assert printed.getvalue().split() == expected.split()
+    names["client"].close()
+
+
+def test_the_readme_answers_curl(server: Server) -> None:
+    (command,) = [b for b in blocks("sh") if b.startswith("curl")]
+    words = shlex.split(command)
+    url, body = next(w for w in words if w.startswith("http")), words[words.index("-d") + 1]
+    answer = httpx2.post(url.replace(LOCAL_URL, server.url), content=body, headers={"Content-Type": "application/json"})
+    (expected,) = [json.loads(b) for b in blocks("json")]
+    assert answer.status_code == 200
+    assert answer.json()["result"] == expected["result"]
+    assert answer.json()["stats"].keys() >= {"strategy", "tier", "threads", "predicted_peak_bytes"}
+
+
+def test_the_wire_page_shows_requests_and_graphs_that_work(server: Server) -> None:
+    page = (ROOT / "docs" / "wire.md").read_text("utf-8")
+    request, graph, problem = [json.loads(b) for b in blocks("json", page)]
+    with httpx2.Client(base_url=server.url) as client:
+        answer = client.post("/v1/hessian", json=request)
+        assert answer.json()["result"]["data"] == [6.0, 0.0, 0.0, 12.0]
+        answer = client.post("/v1/grad", json={"function": {"graph": graph}, "inputs": [[1.0, 1.0, 1.0]]})
+        assert answer.json()["result"]["data"] == [3.0, 24.0, 81.0]  # d/dx (k x)^3 = 3 k^3 x^2
+        graph["constants"][0] = [1.0, 2.0]
+        answer = client.post("/v1/grad", json={"function": {"graph": graph}, "inputs": [[1.0, 1.0, 1.0]]})
+    for member in ("type", "title", "status", "code", "pointer", "node", "retryable"):
+        assert answer.json()[member] == problem[member]
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_the_wire_page_states_the_limits() -> None:
+    page = " ".join((ROOT / "docs" / "wire.md").read_text("utf-8").split())
+    assert f"{wire.MAX_INPUTS} inputs and {wire.MAX_NODES:,} nodes" in page
+    assert f"a tensor {tensor.MAX_RANK} axes, an attribute {wire.MAX_ATTRIBUTE:,} entries" in page
+    assert f"expression {MAX_EXPRESSION:,} characters" in page
+
+
+def test_links_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "loadtests" / "README.md", *tables.pages(),
+                 *(ROOT / "docs" / "decisions").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8")):
+            if not target.startswith("https://"):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
