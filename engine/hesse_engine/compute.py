@@ -89,7 +89,7 @@ def guards_hold(graph: Graph, inputs: Sequence[Array]) -> bool:
     return all([bool(f) == value for f, (_, value) in zip(found, graph.guards, strict=True)])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
     """One operation, ready to be called; thread-safe."""
 

@@ -18,15 +18,16 @@ from typing import Any
 
 import numpy as np
 
+from hesse.eager import Array
+from hesse.eager import binary as _binary
+from hesse.eager import call as _call
+from hesse.eager import tracer_in as _tracer_in
+from hesse.eager import unary as _unary
 from hesse_engine.errors import ArgumentTypeError
 from hesse_engine.frontends.table import find
-from hesse_engine.frontends.trace import Tracer, register_namespace
-from hesse_engine.ir.ops import ROWS
+from hesse_engine.frontends.trace import register_namespace
 
-Array = Any  # an np.ndarray, a traced array, or what NumPy makes one of
 Axis = int | Sequence[int] | None
-Unary = Callable[[Array], Array]
-Binary = Callable[[Array, Array], Array]
 
 pi, e, inf, nan, newaxis = np.pi, np.e, np.inf, np.nan, None
 float64, float32 = np.float64, np.float32
@@ -35,59 +36,6 @@ uint64, uint32, uint16, uint8 = np.uint64, np.uint32, np.uint16, np.uint8
 bool = np.bool_
 finfo, iinfo, isdtype, dtype, ndarray = np.finfo, np.iinfo, np.isdtype, np.dtype, np.ndarray
 __array_api_version__ = "2024.12"
-
-
-# ---- eager or traced -------------------------------------------------------------------------------------------------
-def _tracer_in(values: Any) -> Tracer | None:
-    stack = list(reversed(values))
-    while stack:
-        value = stack.pop()
-        if type(value) is Tracer:
-            return value
-        if isinstance(value, (list, tuple)):
-            stack.extend(reversed(value))
-        elif type(value) is np.ndarray and value.dtype == object:
-            stack.extend(value.ravel().tolist())
-    return None
-
-
-def _call(name: str, *args: Any, **kwargs: Any) -> Any:
-    tracer = _tracer_in([*args, *kwargs.values()])
-    if tracer is not None:
-        return tracer.trace.call("numpy", name, args, kwargs, f"hesse.numpy.{name}")
-    if name in _ROWS_ONLY:
-        x = np.asarray(args[0])
-        return np.asarray(ROWS[name].numpy(x if x.dtype.kind == "f" else x.astype(np.float64)))
-    function: Any = np
-    for part in name.split("."):
-        function = getattr(function, part)
-    return _as_arrays(function(*args, **kwargs))
-
-
-_ROWS_ONLY = {"sigmoid", "softplus"}
-
-
-def _as_arrays(result: Any) -> Any:
-    if isinstance(result, np.generic):
-        return np.asarray(result)
-    return type(result)([_as_arrays(r) for r in result]) if type(result) in (list, tuple) else result
-
-
-def _named(name: str, arity: str) -> Callable[..., Any]:
-    def function(*operands: Array) -> Array:
-        return _call(name, *operands)
-
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"{arity} `{name}`, as NumPy's."
-    return function
-
-
-def _unary(name: str) -> Unary:
-    return _named(name, "Elementwise")
-
-
-def _binary(name: str) -> Binary:
-    return _named(name, "Elementwise binary")
 
 
 # ---- elementwise -----------------------------------------------------------------------------------------------------

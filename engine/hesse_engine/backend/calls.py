@@ -8,7 +8,7 @@ import numpy as np
 
 from hesse_engine.ir.graph import Array, Node, size_of
 from hesse_engine.ir.ops.contraction import matmul_plan
-from hesse_engine.ir.ops.structural import check_range
+from hesse_engine.ir.ops.gathering import check_range
 from hesse_engine.ir.rows import ROWS
 from hesse_engine.structure.forms import reshaped
 

@@ -30,7 +30,7 @@ from typing import Any, Literal
 from hesse_engine.errors import ArgumentTypeError, GraphError, HesseError, LimitError
 from hesse_engine.frontends import functions, methods  # noqa: F401  (methods registers every function by name)
 from hesse_engine.frontends.indexing import index
-from hesse_engine.frontends.literals import fold, fold_unary, is_number, settle
+from hesse_engine.frontends.literals import as_float, fold, fold_unary, is_flat, is_number, nodes_in, settle
 from hesse_engine.frontends.operands import has_node, is_elementwise, tensor
 from hesse_engine.frontends.table import NUMPY, NUMPY_ROWS, call, refusing, required
 from hesse_engine.frontends.tokens import Token, number_of, syntax_error, tokens_of
@@ -348,7 +348,7 @@ class Parser:
             missing = f"'{CLOSING[self.frame.kind]}' for the bracket at position {self.frame.at}"
             raise syntax_error(token.at, missing, token.shown)
         self.reduce_all()
-        return tensor(_literal(self.value(self.frame.operands.pop(), 0)), self.builder)
+        return tensor(as_float(self.value(self.frame.operands.pop(), 0)), self.builder)
 
     # ---- values ------------------------------------------------------------------------------------------------------
     def value(self, value: Any, at: int) -> Any:
@@ -375,7 +375,7 @@ class Parser:
         if is_number(a) and is_number(b):
             return fold(name, a, b, at)
         with At(name, at):
-            return settle(functions.operator(name, _literal(a), _literal(b)), [a, b], at)
+            return settle(functions.operator(name, as_float(a), as_float(b)), [a, b], at)
 
     def index_value(self, frame: Frame) -> Any:
         key = tuple(frame.items) if len(frame.items) > 1 or frame.is_tuple else frame.items[0]
@@ -393,23 +393,23 @@ class Parser:
         if not args:
             raise GraphError("wrong-arity", f"At position {at}: {plain} takes at least one operand.")
         if is_elementwise(NUMPY_ROWS.get(name, name)) or name in ("where", "clip"):
-            args = [_literal(self.value(a, at)) if a is not None else None for a in args]
+            args = [as_float(self.value(a, at)) if a is not None else None for a in args]
         if not has_node([*args, *frame.keywords.values()]):
             args = self.constants(name, args)
         operands = [*args, *frame.keywords.values()]
         with At(plain, at):
             result = self.called(name, args, frame.keywords)
-        return settle(result, _nodes(operands), at)
+        return settle(result, nodes_in(operands), at)
 
     def constants(self, name: str, args: list[Any]) -> list[Any]:
         """The operands of a call on literals alone as nodes."""
         count = len(args) if is_elementwise(NUMPY_ROWS.get(name, name)) or name == "where" else 1
         nodes: list[Any] = []
         for a in args[:count]:
-            if isinstance(a, (list, tuple)) and not _is_flat(a):
+            if isinstance(a, (list, tuple)) and not is_flat(a):
                 nodes.append([tensor(v, self.builder) for v in a])
             elif isinstance(a, (list, tuple)):
-                nodes.append([tensor(_literal(v), self.builder) for v in a])
+                nodes.append([tensor(as_float(v), self.builder) for v in a])
             elif is_number(a):
                 nodes.append(self.builder.constant(a, None if type(a) is bool else FLOAT64))
             else:
@@ -428,26 +428,6 @@ class Parser:
             raise GraphError("bad-attribute", f"{name} needs the attributes {', '.join(missing)}.")
         with refusing(name, row.build, args, keywords):
             return apply(name, *[tensor(a, self.builder) for a in args], **keywords)
-
-
-def _literal(value: Any) -> Any:
-    return float(value) if type(value) is int else value
-
-
-def _is_flat(values: Sequence[Any]) -> bool:
-    return all([is_number(v) for v in values])
-
-
-def _nodes(values: list[Any]) -> list[Node]:
-    found: list[Node] = []
-    stack = list(values)
-    while stack:
-        value = stack.pop()
-        if isinstance(value, Node):
-            found.append(value)
-        elif isinstance(value, (list, tuple)):
-            stack.extend(value)
-    return found
 
 
 class At:

@@ -18,7 +18,7 @@ import numpy as np
 from hesse_engine.errors import ArgumentTypeError, GraphError, IndexRangeError
 from hesse_engine.frontends.operands import array_of, check_room, has_node, ladder, nested
 from hesse_engine.ir.graph import BOOL, Array, Node, apply, size_of
-from hesse_engine.ir.ops.structural import check_indices
+from hesse_engine.ir.ops.gathering import check_indices
 from hesse_engine.ir.shapes import broadcast
 
 Index = Array | Node

@@ -84,3 +84,23 @@ def settle(result: Any, operands: Sequence[Any], at: int) -> Any:
     if value.ndim == 0 and (value.dtype.kind in "ib" or value.dtype == np.float64):
         return value.item()
     return result.builder.constant(value)
+
+
+def as_float(value: Any) -> Any:
+    return float(value) if type(value) is int else value
+
+
+def is_flat(values: Sequence[Any]) -> bool:
+    return all([is_number(v) for v in values])
+
+
+def nodes_in(values: list[Any]) -> list[Node]:
+    found: list[Node] = []
+    stack = list(values)
+    while stack:
+        value = stack.pop()
+        if isinstance(value, Node):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            stack.extend(value)
+    return found

@@ -1,4 +1,4 @@
-"""NumPy's functions that rearrange, join, split, repeat and gather, and those that make arrays like another."""
+"""NumPy's functions that rearrange, join, split and repeat."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 
 from hesse_engine.errors import GraphError
-from hesse_engine.frontends.indexing import gather, index
+from hesse_engine.frontends.indexing import index
 from hesse_engine.frontends.operands import (
     array_of,
     builder_of,
     check_room,
     dtype_like,
-    elementwise,
     full_like,
     ladder,
     no_rule,
@@ -128,6 +127,11 @@ def ndim(a: Any) -> int:
 def size(a: Any, axis: int | None = None) -> int:
     x = tensor(a)
     return x.size if axis is None else x.shape[axis_of("size", axis, x.ndim)]
+
+
+@numpy_function()
+def astype(x: Any, dtype: Any) -> Node:
+    return convert(tensor(x), dtype_like(dtype))
 
 
 # ---- joining and splitting -------------------------------------------------------------------------------------------
@@ -375,93 +379,3 @@ def _below(x: Node, k: int) -> Node:
     rows, columns = x.shape[-2:] if x.ndim > 1 else (x.shape[0], x.shape[0])
     column = apply("reshape", ladder(x.builder, rows), shape=(rows, 1))
     return apply("less_equal", ladder(x.builder, columns), column + integer("tril", "k", k))
-
-
-# ---- gathering -------------------------------------------------------------------------------------------------------
-@numpy_function()
-def take(a: Any, indices: Any, axis: int | None = None) -> Node:
-    builder = builder_of(a, indices)
-    x = tensor(a, builder)
-    if axis is None:
-        x, axis = ravel(x), 0
-    k = axis_of("take", axis, x.ndim)
-    return index(x, (*[slice(None)] * k, list(indices) if isinstance(indices, tuple) else indices))
-
-
-@numpy_function()
-def take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Node:
-    builder = builder_of(arr, indices)
-    x, places = tensor(arr, builder), tensor(indices, builder)
-    if axis is None:
-        x, axis = ravel(x), 0
-    k = axis_of("take_along_axis", axis, x.ndim)
-    rest = [tuple([1 if j == k else s for j, s in enumerate(n.shape)]) for n in (x, places)]
-    others = broadcast("take_along_axis", rest)
-    x = apply("broadcast_to", x, shape=[x.shape[k] if j == k else s for j, s in enumerate(others)])
-    places = apply("broadcast_to", places, shape=[places.shape[k] if j == k else s for j, s in enumerate(others)])
-    return gather(x, places, k)
-
-
-@numpy_function()
-def delete(arr: Any, obj: Any, axis: int | None = None) -> Node:
-    x = tensor(arr)
-    if axis is None:
-        x, axis = ravel(x), 0
-    k = axis_of("delete", axis, x.ndim)
-    check_room(x.builder, x.shape[k])
-    return apply("take", x, x.builder.constant(np.delete(np.arange(x.shape[k]), obj)), axis=k)
-
-
-@numpy_function()
-def meshgrid(*xi: Any, indexing: str = "xy", sparse: bool = False) -> tuple[Node, ...]:
-    builder = builder_of(*xi)
-    lines = [ravel(tensor(x, builder)) for x in xi]
-    order = list(range(len(lines)))
-    if indexing == "xy" and len(lines) > 1:
-        order[0], order[1] = 1, 0
-    grids = [apply("reshape", x, shape=[x.size if order[j] == k else 1 for j in range(len(lines))])
-             for k, x in enumerate(lines)]
-    return tuple(grids) if sparse else broadcast_arrays(*grids)
-
-
-@numpy_function()
-def linspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, *, dtype: Any = None, axis: int = 0) -> Node:
-    """start + (stop - start) k / (num - 1), the first and the last point exact."""
-    builder = builder_of(start, stop)
-    a, b = broadcast_arrays(tensor(start, builder), tensor(stop, builder))
-    count = integer("linspace", "num", num)
-    check_room(builder, count * max(a.size, 1))
-    weights = array_of(np.linspace(0.0, 1.0, count, endpoint)).reshape(count, *(1,) * a.ndim)
-    low, high = (elementwise("multiply", n, w) for n, w in ((a, 1.0 - weights), (b, weights)))
-    points = moveaxis(elementwise("add", low, high), 0, axis)
-    return points if dtype is None else astype(points, dtype)
-
-
-# ---- arrays like another ---------------------------------------------------------------------------------------------
-@numpy_function()
-def zeros_like(a: Any, dtype: Any = None, *, shape: Any = None) -> Node:
-    return full_like(tensor(a), 0, dtype, shape)
-
-
-@numpy_function("ones_like")
-def ones_like(a: Any, dtype: Any = None, *, shape: Any = None) -> Node:
-    return full_like(tensor(a), 1, dtype, shape)
-
-
-@numpy_function("empty_like")
-def empty_like(prototype: Any, dtype: Any = None, *, shape: Any = None) -> Node:
-    return full_like(tensor(prototype), 0, dtype, shape)
-
-
-@numpy_function("full_like")
-def full_like_(a: Any, fill_value: Any, dtype: Any = None, *, shape: Any = None) -> Node:
-    x = tensor(a, builder_of(a, fill_value))
-    value = fill_value if isinstance(fill_value, (bool, int, float)) else tensor(fill_value, x.builder)
-    if isinstance(value, Node) and shape is None:
-        shape = x.shape
-    return full_like(x, value, dtype, shape)
-
-
-@numpy_function()
-def astype(x: Any, dtype: Any) -> Node:
-    return convert(tensor(x), dtype_like(dtype))

@@ -8,7 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from hesse_engine.frontends import manipulation, reductions, torch_arrays, torch_functions, torch_neural, torch_shapes
+from hesse_engine.frontends import (
+    manipulation,
+    reductions,
+    torch_arrays,
+    torch_functions,
+    torch_neural,
+    torch_shapes,
+)
 from hesse_engine.frontends.operands import is_elementwise, tensor
 from hesse_engine.frontends.table import NUMPY, TORCH, TORCH_ROWS, numpy_function
 from hesse_engine.ir.graph import Node, apply

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hesse_engine.errors import GraphError, InputError
-from hesse_engine.frontends import manipulation, products
+from hesse_engine.frontends import gathering, manipulation, products
 from hesse_engine.frontends.indexing import gather as gather_along
 from hesse_engine.frontends.indexing import index
 from hesse_engine.frontends.operands import (
@@ -112,7 +112,7 @@ def diag_embed(input: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> N
 # ---- gathering -------------------------------------------------------------------------------------------------------
 @torch_function()
 def index_select(input: Any, dim: int, index: Any) -> Node:
-    return manipulation.take(input, index, dim)
+    return gathering.take(input, index, dim)
 
 
 @torch_function()
@@ -131,7 +131,7 @@ def narrow(input: Any, dim: int, start: int, length: int) -> Node:
 
 @torch_function()
 def take(input: Any, index: Any) -> Node:
-    return manipulation.take(input, index)
+    return gathering.take(input, index)
 
 
 @torch_function()
@@ -143,7 +143,7 @@ def gather(input: Any, dim: int, index: Any) -> Node:
 
 @torch_function()
 def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Node:
-    return manipulation.take_along_axis(input, indices, dim)
+    return gathering.take_along_axis(input, indices, dim)
 
 
 @torch_function()

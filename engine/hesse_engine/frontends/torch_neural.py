@@ -7,7 +7,7 @@ from typing import Any
 
 from hesse_engine.errors import GraphError
 from hesse_engine.frontends import products
-from hesse_engine.frontends.manipulation import take, take_along_axis
+from hesse_engine.frontends.gathering import take, take_along_axis
 from hesse_engine.frontends.operands import (
     builder_of,
     dtype_like,

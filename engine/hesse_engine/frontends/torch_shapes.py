@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hesse_engine.errors import GraphError
-from hesse_engine.frontends import manipulation
+from hesse_engine.frontends import gathering, manipulation
 from hesse_engine.frontends.indexing import index
 from hesse_engine.frontends.operands import tensor
 from hesse_engine.frontends.table import torch_function
@@ -203,7 +203,7 @@ def unbind(input: Any, dim: int = 0) -> tuple[Node, ...]:
 
 @torch_function()
 def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Node, ...]:
-    return manipulation.meshgrid(*items_of(tensors), indexing=indexing)
+    return gathering.meshgrid(*items_of(tensors), indexing=indexing)
 
 
 @torch_function()

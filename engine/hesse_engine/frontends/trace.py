@@ -16,11 +16,12 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from hesse_engine.errors import ArgumentTypeError, FunctionError, HesseError, InputError
+from hesse_engine.errors import ArgumentTypeError, FunctionError, InputError
 from hesse_engine.frontends import functions, methods
 from hesse_engine.frontends.indexing import index
 from hesse_engine.frontends.operands import array_of, elementwise, lower, no_rule, tensor, truth
 from hesse_engine.frontends.operators import Operators
+from hesse_engine.frontends.refusals import EXPLICIT, ValueAbsent, ambiguous, cut
 from hesse_engine.frontends.table import call
 from hesse_engine.ir.graph import BOOL, Array, Builder, DType, Graph, Limits, Node, Shape, apply
 from hesse_engine.ir.rows import evaluate
@@ -170,7 +171,7 @@ class Trace:
         if node.op == "input":
             like = self._stands_for.get(node)
             if like is None:
-                raise _ValueAbsent(node)
+                raise ValueAbsent(node)
             return found[like] if like in found else self._values[like]
         operands = [found[a] if a in found else self._values[a] for a in node.args]
         return np.asarray(evaluate(node, operands))
@@ -178,11 +179,11 @@ class Trace:
     def branch(self, node: Node) -> bool:
         """The truth of a one-element node, recorded as a guard."""
         if node.size != 1:
-            raise _ambiguous(node, self.library)
+            raise ambiguous(node, self.library)
         predicate = apply("reshape", truth(node), shape=())
         try:
             value, varies = self.value(predicate)
-        except _ValueAbsent:
+        except ValueAbsent:
             raise FunctionError(
                 "vmap-branch",
                 "vmap: It looks like you're attempting to use a Tensor in some data-dependent control flow. "
@@ -204,7 +205,7 @@ class Trace:
         """The value of `node`, with a guard that it is this one."""
         try:
             value, varies = self.value(node)
-        except _ValueAbsent:
+        except ValueAbsent:
             if code == "vmap-branch":
                 return np.asarray(self.branch(apply("reshape", apply("sum", truth(node)), shape=())))
             raise FunctionError(
@@ -219,31 +220,6 @@ class Trace:
                 same = elementwise("logical_or", same, both)
             self.guards[apply("equal", apply("sum", apply("logical_not", same)), 0)] = True
         return value
-
-
-class _ValueAbsent(Exception):
-    """The node depends on an input without a value: an example under vmap."""
-
-
-def _ambiguous(node: Node, library: str) -> HesseError:
-    if library == "torch":
-        many = "more than one value" if node.size else "no values"
-        return FunctionError("ambiguous-tensor", f"Boolean value of Tensor with {many} is ambiguous")
-    return InputError(
-        "ambiguous-array",
-        "The truth value of an empty array is ambiguous. Use `array.size > 0` to check that an array is not empty."
-        if not node.size else
-        "The truth value of an array with more than one element is ambiguous. Use a.any() or a.all()",
-    )
-
-
-def _cut(what: str, instead: str) -> ArgumentTypeError:
-    return ArgumentTypeError(
-        "cut-graph", f"{what} would cut the graph: no derivative flows through it.", hint=f"{instead}"
-    )
-
-
-_EXPLICIT = "Write t.item() for the number itself, a constant of the graph, or t.detach() for a constant array."
 
 
 class Tracer(Operators):
@@ -367,31 +343,31 @@ class Tracer(Operators):
         return Tracer(self.trace, apply("stop_gradient", self.node))
 
     def __float__(self) -> float:
-        raise _cut("float(t), which functions of the module math call too,",
-                   f"Use np.sin(t), torch.sin(t) or t.sin() in place of math.sin(t). {_EXPLICIT}")
+        raise cut("float(t), which functions of the module math call too,",
+                   f"Use np.sin(t), torch.sin(t) or t.sin() in place of math.sin(t). {EXPLICIT}")
 
     def __int__(self) -> int:
-        raise _cut("int(t)", _EXPLICIT)
+        raise cut("int(t)", EXPLICIT)
 
     def __index__(self) -> int:
-        raise _cut("The use of a traced integer as a Python index or length",
-                   f"Index an array by it with hesse.numpy.take(a, t). {_EXPLICIT}")
+        raise cut("The use of a traced integer as a Python index or length",
+                   f"Index an array by it with hesse.numpy.take(a, t). {EXPLICIT}")
 
     def __complex__(self) -> complex:
-        raise _cut("complex(t)", _EXPLICIT)
+        raise cut("complex(t)", EXPLICIT)
 
     def tolist(self) -> Any:
-        raise _cut("t.tolist()", "Iterate over t itself: its elements are traced. " + _EXPLICIT)
+        raise cut("t.tolist()", "Iterate over t itself: its elements are traced. " + EXPLICIT)
 
     def numpy(self, *args: Any, **kwargs: Any) -> Any:
-        raise _cut("t.numpy()", _EXPLICIT)
+        raise cut("t.numpy()", EXPLICIT)
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
-        raise _cut("The conversion of a traced value to a NumPy array (np.asarray(t), np.array([t, ...]), a[0] = t)",
-                   f"Build arrays with hesse.numpy.asarray, np.stack([...]) or np.concatenate([...]). {_EXPLICIT}")
+        raise cut("The conversion of a traced value to a NumPy array (np.asarray(t), np.array([t, ...]), a[0] = t)",
+                   f"Build arrays with hesse.numpy.asarray, np.stack([...]) or np.concatenate([...]). {EXPLICIT}")
 
     def __reduce__(self) -> Any:
-        raise _cut("Pickling a traced value", _EXPLICIT)
+        raise cut("Pickling a traced value", EXPLICIT)
 
     # ---- protocols ---------------------------------------------------------------------------------------------------
     def __array_namespace__(self, *, api_version: str | None = None) -> ModuleType:

@@ -22,9 +22,10 @@ from hesse_engine.ir.ops import (  # noqa: E402  (the leaves come first)
     arithmetic,
     composite,
     contraction,
+    gathering,
     pointwise,
     reductions,
     structural,
 )
 
-__all__ = ["ROWS", "arithmetic", "composite", "contraction", "pointwise", "reductions", "structural"]
+__all__ = ["ROWS", "arithmetic", "composite", "contraction", "gathering", "pointwise", "reductions", "structural"]
