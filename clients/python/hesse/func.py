@@ -216,7 +216,9 @@ class Func:
         run = evaluate(func, args, {}, argnums, False, JVP if inner_forward else VJP,
                         check_forward_outputs if inner_forward else check_reverse_outputs, is_forward=is_forward)
         graph = run.scope.graph([stand_in(t) for t in run.outputs])
-        options = run.options(strategy=strategy, chunk_size=chunk_size, preallocate=preallocate)
+        # forward over reverse is what a Hessian means, so the plan may reach it another way; the others are literal
+        chosen = "auto" if strategy == "forward-over-reverse" else strategy
+        options = run.options(strategy=chosen, chunk_size=chunk_size, preallocate=preallocate)
         dtypes = [t.node.dtype for t in run.outputs]
 
         def finish(result: Result, give: Give) -> Any:
