@@ -16,10 +16,11 @@ from hypothesis.extra import numpy as arrays
 
 from hesse_engine.backend.reference import run
 from hesse_engine.errors import ArgumentTypeError, FunctionError, GraphError, HesseError, IndexRangeError, InputError
-from hesse_engine.frontends.trace import Trace, Tracer, active_trace, is_tracer
+from hesse_engine.frontends.trace import Trace, active_trace, is_tracer
 from hesse_engine.ir.graph import Limits
 from hesse_engine.transforms.jvp import push_forward
 from hesse_engine.transforms.vjp import gradient
+from tracing import traced
 
 random = np.random.default_rng(3)
 X = random.normal(size=(2, 3))
@@ -30,25 +31,6 @@ S = random.normal(size=(3, 3))
 C = random.normal(size=(2, 3, 4))
 N = np.array([[3, -1, 2], [0, 5, 1]])
 B = np.array([[True, False, True], [False, False, True]])
-
-
-def traced(f: Callable[..., Any], *values: Any, library: str = "numpy") -> Any:
-    """f's results, through its graph."""
-    trace = Trace(library)
-    inputs = [trace.input(v, f"x{k}") for k, v in enumerate(values)]
-    return evaluated(trace, f(*inputs), inputs, values)
-
-
-def evaluated(trace: Trace, result: Any, inputs: list[Tracer], values: Any) -> Any:
-    if isinstance(result, (tuple, list)):
-        return [evaluated(trace, r, inputs, values) for r in result]
-    if not is_tracer(result):
-        return result
-    graph = trace.graph([result], inputs)
-    y = run(graph.outputs, dict(zip(graph.inputs, [np.asarray(v) for v in values], strict=True)))[0]
-    assert y.dtype == result.node.dtype
-    assert y.shape == result.shape
-    return y
 
 
 def same(actual: Any, expected: Any, rtol: float = 1e-13) -> None:

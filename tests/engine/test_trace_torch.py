@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 
 from hesse_engine.backend.reference import run
 from hesse_engine.errors import ArgumentTypeError, FunctionError, HesseError, InputError
-from hesse_engine.frontends.trace import Trace, Tracer, is_tracer
+from hesse_engine.frontends.trace import Trace, is_tracer
 from hesse_engine.transforms.jvp import push_forward
 from hesse_engine.transforms.vjp import gradient
+from tracing import traced as run_traced
 
 torch = pytest.importorskip("torch", reason="the torch frontend is for users who have torch")
 F = torch.nn.functional
@@ -28,22 +30,7 @@ V = random.normal(size=3)
 TY, TS, TV, TP = (torch.tensor(a) for a in (Y, S, V, P))
 
 
-def traced(f: Callable[..., Any], *values: Any) -> Any:
-    trace = Trace("torch")
-    inputs = [trace.input(v, f"x{k}") for k, v in enumerate(values)]
-    return evaluated(trace, f(*inputs), inputs, values)
-
-
-def evaluated(trace: Trace, result: Any, inputs: list[Tracer], values: Any) -> Any:
-    if isinstance(result, (tuple, list)):
-        return [evaluated(trace, r, inputs, values) for r in result]
-    if not is_tracer(result):
-        return result
-    graph = trace.graph([result], inputs)
-    y = run(graph.outputs, dict(zip(graph.inputs, [np.asarray(v) for v in values], strict=True)))[0]
-    assert y.dtype == result.node.dtype
-    assert y.shape == result.shape
-    return y
+traced = partial(run_traced, library="torch")
 
 
 def same(actual: Any, expected: Any, rtol: float = 1e-12) -> None:

@@ -7,25 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from hesse_engine.frontends.trace import Tracer
+from hesse_engine.frontends.trace import tracer_in
 from hesse_engine.ir.ops import ROWS
 
 Array = Any  # an np.ndarray, a traced array, or what NumPy makes one of
 Unary = Callable[[Array], Array]
 Binary = Callable[[Array, Array], Array]
-
-
-def tracer_in(values: Any) -> Tracer | None:
-    stack = list(reversed(values))
-    while stack:
-        value = stack.pop()
-        if type(value) is Tracer:
-            return value
-        if isinstance(value, (list, tuple)):
-            stack.extend(reversed(value))
-        elif type(value) is np.ndarray and value.dtype == object:
-            stack.extend(value.ravel().tolist())
-    return None
 
 
 def call(name: str, *args: Any, **kwargs: Any) -> Any:

@@ -21,11 +21,11 @@ import numpy as np
 from hesse.eager import Array
 from hesse.eager import binary as _binary
 from hesse.eager import call as _call
-from hesse.eager import tracer_in as _tracer_in
 from hesse.eager import unary as _unary
 from hesse_engine.errors import ArgumentTypeError
 from hesse_engine.frontends.table import find
 from hesse_engine.frontends.trace import register_namespace
+from hesse_engine.frontends.trace import tracer_in as _tracer_in
 
 Axis = int | Sequence[int] | None
 

@@ -384,7 +384,9 @@ class Tracer(Operators):
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        tracer = _first_tracer([*args, *(kwargs or {}).values()])
+        tracer = tracer_in([*args, *(kwargs or {}).values()])
+        if tracer is None:
+            raise ArgumentTypeError("bad-type", "None of the operands is traced.")
         torch = sys.modules["torch"]
         shown = torch.overrides.resolve_name(func) or getattr(func, "__name__", "a torch function")
         return tracer._call("torch", functions.torch_name(func), args, kwargs or {}, shown)
@@ -420,8 +422,8 @@ class Tracer(Operators):
         return Tracer(self.trace, functions.operator(name, self.node))
 
 
-def _first_tracer(values: list[Any]) -> Tracer:
-    """The first tracer among the arguments of a torch function."""
+def tracer_in(values: Any) -> Tracer | None:
+    """The first tracer among `values`, in their lists, tuples and object arrays too."""
     stack = list(reversed(values))
     while stack:
         value = stack.pop()
@@ -429,4 +431,6 @@ def _first_tracer(values: list[Any]) -> Tracer:
             return value
         if isinstance(value, (list, tuple)):
             stack.extend(reversed(value))
-    raise ArgumentTypeError("bad-type", "None of the operands is traced.")
+        elif type(value) is np.ndarray and value.dtype == object:
+            stack.extend(value.ravel().tolist())
+    return None
