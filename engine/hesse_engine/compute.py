@@ -203,11 +203,11 @@ def _plan(
         results = matrix.result_bytes
         peak += results + matrix.workspace_bytes
         columns, width, chunks = matrix.columns, matrix.width, matrix.chunks
-        nodes = [*nodes, *matrix.nodes]
-    order = reachable(nodes)
+    flops = flops_of(reachable(nodes)) + (0 if matrix is None else matrix.flops)
+    order = reachable(nodes if matrix is None else [*nodes, *matrix.nodes])
     return Plan(
         row.name, derived.strategy, check_device(problem.options.device), check_threads(problem.options.threads),
-        columns, width, chunks, len(reachable(problem.graph.outputs)), len(order), flops_of(order) * max(1, chunks),
+        columns, width, chunks, len(reachable(problem.graph.outputs)), len(order), flops,
         results, peak,
     )
 

@@ -295,3 +295,9 @@ def test_a_budget_that_only_a_sweep_meets() -> None:
     budget = (direct.predicted_peak_bytes + swept.predicted_peak_bytes) // 2
     if swept.predicted_peak_bytes < direct.predicted_peak_bytes:
         assert prepare(graph, "hessian", Options(max_memory_bytes=budget)).plan.strategy == "forward-over-reverse"
+
+
+def test_flops_count_the_products_of_matrix_images() -> None:
+    # X' diag(h) X: one multiply-add for each of 30 rows and 6 x 6 entries
+    plan = prepare(graph_of(logistic, (6,)), "hessian").plan
+    assert 2 * 30 * 6 * 6 <= plan.flops <= 2 * 30 * 6 * 6 + 30 * 60

@@ -15,8 +15,10 @@ import numpy as np
 
 from hesse_engine.backend.device import check_threads
 from hesse_engine.backend.matrix import Blocks
+from hesse_engine.backend.plan import flops_of
 from hesse_engine.backend.program import Program, build_program
 from hesse_engine.ir.graph import Array, Node, apply, flat, is_zero
+from hesse_engine.ir.walk import reachable
 from hesse_engine.simplify.passes import simplify_nodes
 from hesse_engine.structure.images import Image, IndexImage, MatrixImage
 from hesse_engine.structure.pushing import QuadraticForm
@@ -135,7 +137,7 @@ class DirectProgram:
         self.wrt, self.size, self.dtype = problem.wrt, flat(problem.wrt), problem.wrt[0].dtype
         self.lead = problem.outputs[0].shape if problem.is_func else ()
         self.nodes: list[Node] = []
-        self.slot_bytes = 0
+        self.slot_bytes = self.term_flops = 0
         self.terms: list[Add] = []
         for a, b, weight in form.pairs:
             if not is_zero(weight):
@@ -146,6 +148,7 @@ class DirectProgram:
                 tuple([tuple([self._output(n) for n in t.b]) for t in form.outer]),
             ))
             self.slot_bytes += self.result_bytes  # G B' before it is added
+            self.term_flops += 2 * self.size**2 * sum([t.g[0].shape[-1] for t in form.outer])
         self.nodes = simplify_nodes(self.nodes)
         threads = check_threads(options.threads)
         self.program: Program = build_program(problem.graph.inputs, self.nodes, threads=threads, tier=options.tier)
@@ -153,6 +156,10 @@ class DirectProgram:
     @property
     def programs(self) -> list[Program]:
         return [self.program]
+
+    @property
+    def flops(self) -> int:
+        return flops_of(reachable(self.nodes)) + self.term_flops
 
     @property
     def result_bytes(self) -> int:
@@ -191,6 +198,8 @@ class DirectProgram:
         if isinstance(a, IndexImage):
             a, b = b, a
         assert isinstance(a, MatrixImage)
+        widths = a.columns.shape[1], 1 if isinstance(b, IndexImage) else b.columns.shape[1]
+        self.term_flops += 2 * weight.size * widths[0] * widths[1]
         left, at = self._output(a.matrix), self._output(weight)
         if isinstance(b, IndexImage):
             columns = b.index.transpose(a.order).reshape(len(a.columns), -1)

@@ -33,6 +33,9 @@ class MatrixProgram(Protocol):
     def programs(self) -> list[Program]: ...
 
     @property
+    def flops(self) -> int: ...
+
+    @property
     def result_bytes(self) -> int: ...
 
     @property

@@ -12,7 +12,7 @@ import numpy as np
 
 from hesse_engine.backend.device import check_threads
 from hesse_engine.backend.matrix import Blocks, check_budget
-from hesse_engine.backend.plan import chosen_chunk
+from hesse_engine.backend.plan import chosen_chunk, flops_of
 from hesse_engine.backend.program import Program, build_program
 from hesse_engine.ir.graph import Array, DType, Node, apply, flat, is_zero
 from hesse_engine.ir.walk import dependents, reachable
@@ -135,6 +135,11 @@ class SweepProgram:
     @property
     def nodes(self) -> list[Node]:
         return [*self.hoisted, *self.images]
+
+    @property
+    def flops(self) -> int:
+        once = reachable(self.hoisted)
+        return flops_of(once) + self.chunks * flops_of(set(reachable(self.images)) - set(once))
 
     def run(self, inputs: Sequence[Array]) -> Blocks:
         hoisted = [] if self.before is None else self.before.run(inputs)
