@@ -25,7 +25,7 @@ def coupled(x: Node, y: Node) -> Node:
 
 
 def coupled_hessian() -> list[list[Any]]:
-    """By 50-digit-free means: central differences of the closed-form gradient are not exact, so JAX is asked."""
+    """The blocks [i][j] of `coupled`, by JAX."""
     jax = pytest.importorskip("jax", reason="JAX is the oracle here")
     jax.config.update("jax_enable_x64", True)
     jnp = jax.numpy

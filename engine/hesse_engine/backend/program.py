@@ -12,8 +12,8 @@ from hesse_engine.backend.lower import Lowered, lower
 from hesse_engine.backend.workspace import Workspace
 from hesse_engine.errors import InputError
 from hesse_engine.ir.graph import FLOAT32, FLOAT64, Array, Node
+from hesse_engine.ir.rows import VIEWS
 from hesse_engine.ir.walk import reachable
-from hesse_engine.structure.regions import VIEWS
 
 Tier = Literal["vm", "reference"]
 TIERS = ("auto", "vm", "reference")

@@ -15,8 +15,9 @@ from hesse_engine.backend.matrix import Blocks, check_budget
 from hesse_engine.backend.plan import chosen_chunk, flops_of
 from hesse_engine.backend.program import Program, build_program
 from hesse_engine.ir.graph import Array, DType, Node, apply, flat, is_zero
+from hesse_engine.ir.rows import VIEWS
 from hesse_engine.ir.walk import dependents, reachable
-from hesse_engine.simplify.passes import VIEWS, simplify_nodes
+from hesse_engine.simplify.passes import simplify_nodes
 from hesse_engine.transforms.batch import batch
 from hesse_engine.transforms.jvp import push_forward
 from hesse_engine.transforms.vjp import pull_back

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hesse_engine.ir.graph import Node
 
 Kind = Literal["leaf", "pointwise", "linear", "bilinear", "nonlinear", "composite"]
+VIEWS = frozenset({"broadcast_to", "reshape", "permute_dims", "slice"})  # rows that name, repeat or leave out elements
 FAMILIES = "hesse_engine.ir.ops"  # the package whose import registers every family of rows
 
 

@@ -7,14 +7,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from hesse_engine.ir.graph import Graph, Node
-from hesse_engine.ir.rows import evaluate
+from hesse_engine.ir.rows import VIEWS, evaluate
 from hesse_engine.ir.walk import map_graph, reachable, rebuild
 from hesse_engine.simplify.match import rewrite
 from hesse_engine.simplify.rules import RULES
 
 Pass = Callable[[Sequence[Node]], list[Node]]
 FOLD_ELEMENTS = 1 << 20  # elements that all folds of one pass may make together
-VIEWS = ("broadcast_to", "reshape", "permute_dims", "slice")
 
 
 def fold_constants(outputs: Sequence[Node]) -> list[Node]:
@@ -49,9 +48,7 @@ PASSES: dict[str, Pass] = {"fold-constants": fold_constants, "exact-rules": appl
 
 def simplify(graph: Graph) -> Graph:
     """`graph` after every pass."""
-    for change in PASSES.values():
-        graph = map_graph(graph, change)
-    return graph
+    return map_graph(graph, simplify_nodes)
 
 
 def simplify_nodes(outputs: Sequence[Node]) -> list[Node]:

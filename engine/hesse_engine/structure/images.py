@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hesse_engine.ir.graph import Array, Node, apply, size_of
-from hesse_engine.ir.rows import evaluate
-from hesse_engine.structure.sinking import VIEWS
+from hesse_engine.ir.rows import VIEWS, evaluate
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hesse_engine.ir.graph import Node, apply, flat
-from hesse_engine.ir.rows import ROWS
+from hesse_engine.ir.rows import ROWS, VIEWS
 from hesse_engine.ir.walk import connected, reachable
 from hesse_engine.structure.images import Image, MatrixImage, images
-from hesse_engine.structure.sinking import VIEWS, is_elementwise
+from hesse_engine.structure.sinking import is_elementwise
 from hesse_engine.transforms.batch import batch
 from hesse_engine.transforms.compose import basis
 from hesse_engine.transforms.jvp import push_forward
@@ -201,7 +201,7 @@ class _Pushing:
                 assert moved is not None
                 self._add(source, source, moved)
         elif own is not None:
-            row[node] = Cotangent(own.value * 0.5)
+            row[node] = Cotangent(own.value * 0.5, own.mask)
         if not row:
             return
         self.rows += source.size
@@ -210,9 +210,23 @@ class _Pushing:
         seed = node.builder.input("seed", source.shape, source.dtype)
         spread = apply(node.op, seed, **node.attrs) if node.op in VIEWS else seed
         others = list(row)
-        g = pull_back([source], [seed], self.wrt)
-        b = pull_back(others, [row[p].value * spread for p in others], self.wrt)
+        g = pull_back([source], [self._live(node, spread, seed, [row[p].mask for p in others])], self.wrt)
+        b = pull_back(others, [Cotangent(row[p].value * spread, row[p].mask) for p in others], self.wrt)
         self.outer.append(OuterProduct(self._rows(g, seed), self._rows(b, seed)))
+
+    def _live(self, node: Node, spread: Node, seed: Node, masks: Sequence[Node | None]) -> Cotangent:
+        """`seed`, zero for elements whose weights all are: gradients infinite there must not meet the zeros."""
+        mask: Node | None = None
+        for other in masks:
+            if other is None:
+                return Cotangent(seed)
+            mask = other if mask is None else apply("logical_or", mask, other)
+        if mask is not None and node.op in VIEWS:
+            (moved, *_) = transposed(node, Cotangent(spread, mask), self.active)
+            mask = None if moved is None else moved.mask
+        if mask is None:
+            return Cotangent(seed)
+        return Cotangent(apply("where", mask, seed, seed.builder.zeros(seed.shape, seed.dtype)), mask)
 
     def _rows(self, pulled: Sequence[Node | None], seed: Node) -> tuple[Node, ...]:
         """`pulled`, linear in `seed`, at every unit seed: the seeds on a new last axis."""

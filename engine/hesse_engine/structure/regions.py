@@ -14,12 +14,11 @@ from collections.abc import Callable, Sequence
 
 from hesse_engine.ir.graph import BOOL, FLOAT32, FLOAT64, DType, Node, Shape, scalar_value
 from hesse_engine.ir.ops.contraction import matmul_plan
-from hesse_engine.ir.rows import ROWS
+from hesse_engine.ir.rows import ROWS, VIEWS
 from hesse_engine.ir.walk import reachable
 from hesse_engine.structure.forms import Form, contiguous, is_contiguous, permuted, view
 
 ELEMENTWISE = frozenset([name for name, row in ROWS.items() if row.vm is not None] + ["convert"])
-VIEWS = frozenset({"reshape", "permute_dims", "slice", "broadcast_to"})
 # Rows that mean on booleans what they mean on 0.0 and 1.0; `add` of booleans, for one, does not.
 TRUTH = frozenset({"equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "logical_and", "logical_or",
                    "logical_xor", "logical_not", "where", "maximum", "minimum", "stop_gradient"})

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hesse_engine.ir.graph import Node, Shape, apply, size_of
-from hesse_engine.ir.rows import ROWS
+from hesse_engine.ir.rows import ROWS, VIEWS
 from hesse_engine.ir.walk import connected, reachable, rebuild
 
-VIEWS = frozenset({"broadcast_to", "reshape", "permute_dims", "slice"})
 UNROLLED = 4  # coordinates of a point, written out
 EXPANDED = 1 << 20  # elements of the iteration space of a product of two variable arrays
 

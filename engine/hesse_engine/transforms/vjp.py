@@ -31,9 +31,12 @@ class Cotangent:
     mask: Node | None = None
 
 
-def pull_back(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[Node]) -> list[Node | None]:
+def pull_back(
+    outputs: Sequence[Node], cotangents: Sequence[Node | Cotangent], wrt: Sequence[Node]
+) -> list[Node | None]:
     """ct' J for each node of `wrt`; None where no output depends on it."""
-    pulled = _pull(reachable(outputs), outputs, [Cotangent(c) for c in cotangents], wrt)
+    masked = [c if isinstance(c, Cotangent) else Cotangent(c) for c in cotangents]
+    pulled = _pull(reachable(outputs), outputs, masked, wrt)
     return [None if c is None else c.value for c in pulled]
 
 
