@@ -30,6 +30,10 @@ class Case:
     def cast(self, dtype: str) -> tuple[Array, ...]:
         return tuple([a.astype(dtype) if a.dtype.kind == "f" else a for a in self.operands])
 
+    def attributes(self, dtype: str) -> Mapping[str, Any]:
+        """The attributes for operands of `dtype`."""
+        return self.attrs
+
     @property
     def moving(self) -> tuple[int, ...]:
         """The operands that are inputs of a floating dtype."""

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from op_cases import ELEMENTWISE, Case, apart, real
+from op_cases_linalg import LINALG
+from op_cases_loops import LOOPS
 from oracles import MP, Array, Reference
 
 Index = tuple[int, ...]
@@ -348,4 +350,4 @@ ARRAYS: dict[str, tuple[Case, ...]] = {
               Case((real(), real(3)), lambda a, b: array((1, 3), lambda i: a.item() * b[i[1]]))),
 }
 
-CASES: dict[str, tuple[Case, ...]] = {**ELEMENTWISE, **ARRAYS}
+CASES: dict[str, tuple[Case, ...]] = {**ELEMENTWISE, **ARRAYS, **LINALG, **LOOPS}

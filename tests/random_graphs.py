@@ -21,10 +21,13 @@ LOGIC = ("logical_and", "logical_or", "logical_xor")
 class RandomGraph:
     """`steps` random nodes over a few inputs; `outputs` are drawn from all of them."""
 
-    def __init__(self, seed: int, steps: int = 40, dtypes: tuple[Any, ...] = (FLOAT64,)) -> None:
+    def __init__(
+        self, seed: int, steps: int = 40, dtypes: tuple[Any, ...] = (FLOAT64,),
+        sizes: tuple[int, ...] = (1, 2, 3, 5, 7, 64, 300),
+    ) -> None:
         self.rng = np.random.default_rng(seed)
         self.builder = Builder()
-        lengths = [int(n) for n in self.rng.choice([1, 2, 3, 5, 7, 64, 300], 3)]
+        lengths = [int(n) for n in self.rng.choice(sizes, 3)]
         self.shapes = [tuple(lengths[:k]) for k in (1, 2, 3)] + [(lengths[1],), ()]
         self.inputs = [self.builder.input(f"x{k}", s, dtypes[k % len(dtypes)]) for k, s in enumerate(self.shapes)]
         self.inputs.append(self.builder.input("mask", self.shapes[1], np.dtype(np.bool_)))

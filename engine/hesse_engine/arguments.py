@@ -35,6 +35,57 @@ def check_inputs(wanted: Sequence[Node], given: Sequence[Any]) -> list[Array]:
     return arrays
 
 
+def check_asked(row: Derivative, options: Options) -> None:
+    """What `row` can be asked for: its layouts, and the options that only some operations have.
+
+    Raises:
+        InputError: `bad-layout`, `bad-option`, `bad-weights`.
+    """
+    if options.layout not in row.layouts:
+        raise InputError("bad-layout", f"{row.name} cannot be given in the layout {options.layout!r}; it can in "
+                                       f"{', '.join(row.layouts)}.", pointer="/options/layout")
+    chosen = "rows" if options.rows is not None else "columns"
+    if options.is_selective and not row.is_matrix:
+        raise InputError("bad-option", f"{row.name} is not a matrix: it has no {chosen} to choose.",
+                         pointer=f"/options/{chosen}")
+    if options.is_selective and options.layout in ("diag", "packed"):
+        raise InputError("bad-layout", f"The layout {options.layout!r} holds a whole Hessian; with {chosen}, ask for "
+                                       "dense, csr or coo.", pointer="/options/layout")
+    if options.batch is not None and (options.is_selective or options.layout != "dense"):
+        raise InputError("bad-layout", "A batch of matrices is dense and whole: layout must be 'dense', rows and "
+                                       "columns left out.", pointer="/options/layout")
+    if options.tangents is not None and (row.vector == "none" or options.tangents < 1):
+        raise InputError("bad-option", "tangents is a positive number of vectors, for jvp, vjp, hvp and vhp.",
+                         pointer="/options/tangents")
+    if options.weighted and not row.is_second_order:
+        raise InputError("bad-weights", f"{row.name} takes no weights: they make one function of several outputs, for "
+                                        "Hessians and what is read from them.", pointer="/weights")
+
+
+def check_weights(wanted: Sequence[Node], given: Sequence[Any] | None) -> list[Array]:
+    """`given` as arrays that fit the outputs.
+
+    Raises:
+        InputError: `bad-weights`.
+    """
+    if given is None:
+        if wanted:
+            raise InputError("bad-weights", f"{len(wanted)} weight(s) are needed, shaped as the outputs.",
+                             pointer="/weights")
+        return []
+    if len(given) != len(wanted):
+        raise InputError("bad-weights", f"There are {len(wanted)} output(s) to weigh; {len(given)} weights were given."
+                         if wanted else "This computation was prepared without weights.", pointer="/weights")
+    found = []
+    for k, (node, value) in enumerate(zip(wanted, given, strict=True)):
+        array = np.asarray(value)
+        if array.shape != node.shape or array.dtype.kind not in "fiub":
+            raise InputError("bad-weights", f"Weight {k} is {array.dtype}{list(array.shape)}; the output is "
+                                            f"{node.dtype}{list(node.shape)}.", pointer=f"/weights/{k}")
+        found.append(np.asarray(array, dtype=node.dtype, order="C"))
+    return found
+
+
 def check_differentiable(operation: str, outputs: Sequence[Node], wrt: Sequence[Node], options: Options) -> None:
     """Differentiated inputs are floating; under 'func' the outputs are, too ('functional': integers give zeros)."""
     for node in wrt:

@@ -100,17 +100,18 @@ _declare(GraphError, 422, "graph-format", "unknown-op", "graph-cycle", "dangling
          "bad-attribute", "shape-mismatch", "dtype-mismatch", "expression-syntax", "unknown-name", "no-outputs")
 _declare(InputError, 422, "bad-tensor", "bad-request", "bad-option", "wrong-inputs", "bad-chunk-size", "bad-device",
          "device-absent", "constant-overflow", "bad-layout", "vmap-in-dims", "vmap-size", "bad-dims",
-         "not-floating-primal", "not-tensor", "ambiguous-array")
+         "not-floating-primal", "not-tensor", "ambiguous-array", "bad-rows", "bad-columns", "bad-weights", "bad-out")
+_declare(InputError, 422, "not-positive-definite", "singular-matrix")
 _declare(InputError, 400, "malformed-json", "non-finite-token")
 _declare(ArgumentTypeError, 422, "bad-type", "cut-graph", "bad-outputs", "no-rule")
 _declare(FunctionError, 422, "not-scalar", "not-single", "not-real", "not-floating", "not-floating-output", "bad-v",
          "independent", "strict-vectorize", "ambiguous-tensor", "vmap-branch", "vmap-item", "no-tensor-output",
          "empty-output", "unsupported-complex", "bad-argnums", "argnums-type", "bad-randomness", "bad-structure",
-         "bad-aux", "empty-result")
+         "bad-aux", "empty-result", "nonfinite-result", "loop-branch")
 _declare(IndexRangeError, 422, "index-out-of-range")
 _declare(UnsupportedError, 422, "unsupported", "forward-mode-needs-vectorize")
 _declare(LimitError, 413, "too-many-nodes", "too-many-elements", "rank-too-high", "attribute-too-large",
-         "expression-too-long", "body-too-large", "over-memory-budget", "result-too-large")
+         "too-many-steps", "expression-too-long", "body-too-large", "over-memory-budget", "result-too-large")
 _declare(BranchError, 422, "bad-strategy")
 _declare(StateError, 404, "unknown-function", "unknown-operation", "not-found")
 _declare(StateError, 405, "method-not-allowed")

@@ -12,8 +12,9 @@ from hesse_engine.errors import FunctionError, InputError
 APIS = ("functional", "func")
 HESSIAN_STRATEGIES = ("forward-over-reverse", "reverse-over-reverse", "forward-over-forward", "reverse-over-forward")
 JACOBIAN_STRATEGIES = ("forward", "reverse")
-LAYOUTS = ("dense",)
-TIERS = ("auto", "vm", "reference")
+LAYOUTS = ("dense", "csr", "coo", "diag", "packed")
+NONFINITE = ("allow", "error")
+TIERS = ("auto", "jit", "vm", "reference")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +29,19 @@ class Options:
         device: 'cpu'.
         threads: how many threads one computation may use; None is 1.
         strategy: 'auto', or a composition for hessian ('forward-over-reverse', ...), or a mode for jacobian.
-        layout: layout of a matrix result: 'dense'.
+        layout: layout of a matrix result: 'dense' blocks; 'csr' or 'coo', a sparse matrix over the concatenated inputs;
+            'diag', the diagonal in the shapes of the inputs; 'packed', the upper triangle, row by row.
+        rows: which rows of a matrix result, by position among the concatenated flattened rows; None is all.
+        columns: which columns, likewise. With either, the result is one matrix (rows, columns).
+        weighted: differentiate sum_o <w_o, y_o> instead of a single output; w is given with each call.
+        batch: inputs hold this many points, on a leading axis, and results too; None is a single point.
+        tangents: v holds this many vectors, on a leading axis, and products come back so; None is one.
         max_memory_bytes: refuse, before allocating, what is predicted to need more.
         strict: refuse outputs that do not depend on an input, as torch does.
         aux: how many of the graph's last outputs are auxiliary: evaluated, not differentiated.
-        tier: 'auto' (the reference interpreter answers until the VM is loaded), 'vm' or 'reference'.
+        nonfinite: 'allow', or 'error': refuse a result with a NaN or an infinity, naming the node that it comes from.
+        tier: 'auto' (the reference interpreter answers until the VM is loaded, the VM until hot regions have kernels of
+            their own), 'jit' (waits for those kernels), 'vm' or 'reference'.
     """
 
     api: str = "functional"
@@ -43,9 +52,15 @@ class Options:
     threads: int | None = None
     strategy: str = "auto"
     layout: str = "dense"
+    rows: tuple[int, ...] | None = None
+    columns: tuple[int, ...] | None = None
+    weighted: bool = False
+    batch: int | None = None
+    tangents: int | None = None
     max_memory_bytes: int | None = None
     strict: bool = False
     aux: int = 0
+    nonfinite: str = "allow"
     tier: str = "auto"
 
     def checked(self) -> Options:
@@ -53,22 +68,40 @@ class Options:
         _one_of("api", self.api, APIS)
         _one_of("layout", self.layout, LAYOUTS, "bad-layout")
         _one_of("tier", self.tier, TIERS)
+        _one_of("nonfinite", self.nonfinite, NONFINITE)
         _one_of("strategy", self.strategy, ("auto", *HESSIAN_STRATEGIES, *JACOBIAN_STRATEGIES))
         check_device(self.device)
         check_threads(self.threads)
         check_chunk_size(self.chunk_size)
-        for name in ("max_memory_bytes", "aux"):
+        check_positions("rows", self.rows)
+        check_positions("columns", self.columns)
+        for name in ("max_memory_bytes", "aux", "batch", "tangents"):
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < 0):
                 raise InputError("bad-option", f"{name} must be a non-negative integer.", pointer=f"/options/{name}")
-        for name in ("strict", "preallocate"):
+        for name in ("strict", "preallocate", "weighted"):
             if type(getattr(self, name)) is not bool:
                 raise InputError("bad-option", f"{name} must be a boolean.", pointer=f"/options/{name}")
         return self
 
 
+    @property
+    def is_selective(self) -> bool:
+        """Whether some rows or columns are asked for instead of all."""
+        return self.rows is not None or self.columns is not None
+
+
+def check_positions(name: str, positions: Any) -> None:
+    """None, or a tuple of integers; their range is known with the function."""
+    if positions is None:
+        return
+    if not isinstance(positions, tuple) or any([type(k) is not int for k in positions]):
+        raise InputError("bad-option", f"{name} must be a sequence of integers: positions among the concatenated "
+                                       "flattened elements.", pointer=f"/options/{name}")
+
+
 def _one_of(name: str, value: Any, allowed: Sequence[str], code: str = "bad-option") -> None:
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise InputError(code, f"{name} must be one of {', '.join(allowed)}.", pointer=f"/options/{name}")
 
 

@@ -86,19 +86,51 @@ def test_torn_file_is_compiled_anew(warm: Path, tmp_path: Path) -> None:
     assert run(LOAD, tmp_path).stdout.split() == ["ready", "True"]
 
 
+COMPUTE = """
+import sys
+import numpy as np
+from hesse_engine.backend import kernels
+from hesse_engine.backend.program import build_program
+from hesse_engine.ir.graph import FLOAT64, Builder, apply
+x = Builder().input("x", (1000,), FLOAT64)
+program = build_program([x], [apply("sum", apply("exp", x) * x)], tier="vm")
+value = program.run([np.linspace(0.0, 1.0, 1000)])[0]
+print(value.tobytes().hex(), kernels.kernel_state("float64").is_cached)
+"""
+
+
 def test_processes_may_race(tmp_path: Path) -> None:
-    found: list[str] = []
+    """Started at once on an empty folder, all compute the same bits, and leave a cache that the next one can use."""
+    found: list[tuple[str, str]] = []
 
     def one() -> None:
-        done = run(LOAD, tmp_path / "raced")
-        found.append(done.stdout.split()[0] + done.stderr)
+        done = run(COMPUTE, tmp_path / "raced")
+        found.append((done.stdout.split()[0], done.stderr))
 
     threads = [threading.Thread(target=one) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == ["ready"] * 3
+    value, is_cached = run(COMPUTE, tmp_path / "raced").stdout.split()
+    assert is_cached == "True"
+    assert found == [(value, "")] * 3
+    assert not [p.name for p in (tmp_path / "raced").iterdir() if p.suffix not in (".nbi", ".nbc")]
+
+
+def test_processes_may_race_on_torn_files(warm: Path, tmp_path: Path) -> None:
+    for path in warm.iterdir():
+        data = path.read_bytes()
+        (tmp_path / path.name).write_bytes(data if path.suffix == ".nbi" else data[: len(data) // 2])
+    tmp_path.chmod(0o700)
+    found: list[str] = []
+    threads = [threading.Thread(target=lambda: found.append(run(COMPUTE, tmp_path).stderr)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == ["", ""]
+    assert run(COMPUTE, tmp_path).stdout.split()[1] == "True"
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o777], ids=oct)

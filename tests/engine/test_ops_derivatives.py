@@ -47,7 +47,7 @@ class Built:
             self.operands.append(node)
             if not is_constant:
                 self.values[node] = array
-        self.y = apply(name, *self.operands, **self.case.attrs)
+        self.y = apply(name, *self.operands, **self.case.attributes(dtype))
         self.wrt = [self.operands[k] for k in self.case.moving]
         kinds = {n.dtype.name for n in [self.y, *self.wrt]}
         self.tolerance = TOLERANCE["float32" if "float32" in kinds else "float64"]

@@ -14,6 +14,7 @@ from hesse_engine.ir.graph import FLOAT64, Builder, Limits, Node, apply
 from hesse_engine.ir.rows import ROWS
 from hesse_engine.transforms.batch import batch
 from op_cases_arrays import CASES
+from op_cases_loops import body, coupled, pair, product
 
 
 def node(builder: Builder, spec: Any) -> Any:
@@ -34,6 +35,11 @@ def b(*shape: int) -> tuple[tuple[int, ...], str]:
     return shape, "bool"
 
 
+LOOP = body([(2,), (), (2,)], pair)  # one constant, one slice, one carry
+LINEAR = body([(2, 2), (), (2,)], product)
+GROWING = body([(), (2,)], lambda x, c: [c * x, c])  # two outputs for two inputs, of other shapes
+NARROWER = body([(2,)], lambda c: [apply("slice", c, start=(0,), count=(1,))])
+COUNTING = body([()], lambda c: [apply("convert", c, dtype="int64")])
 SHAPE, ATTRIBUTE, TYPE, DTYPE = "shape-mismatch", "bad-attribute", "bad-type", "dtype-mismatch"
 ARITY, INDEX, ELEMENTS = "wrong-arity", "index-out-of-range", "too-many-elements"
 OVERFLOW, COMPLEX, TENSOR = "constant-overflow", "unsupported-complex", "bad-tensor"
@@ -94,6 +100,30 @@ BAD: dict[str, list[tuple[tuple[Any, ...], dict[str, Any], str]]] = {
                 ((f(3),), {"shape": (9,), "start": 0}, ATTRIBUTE)],
     "diag": [((f(2, 2, 2),), {}, SHAPE), ((f(),), {}, SHAPE), ((f(3),), {"offset": 1.5}, ATTRIBUTE),
              ((f(3),), {"offset": 10**9}, ELEMENTS)],
+    "scan": [
+        ((f(2), f(3), f(2)), {"body": LOOP, "constants": 1, "length": n}, code) for n, code in (
+            (4, SHAPE), (2.0, ATTRIBUTE), (None, ATTRIBUTE), (-1, "too-many-steps"), (2**40, "too-many-steps"))
+    ] + [
+        ((f(2), f(3), f(2)), {"body": LOOP, "constants": 1, "length": 3, "reverse": 1}, ATTRIBUTE),
+        ((f(2), f(3), f(2)), {"body": LOOP, "constants": 5, "length": 3}, ARITY),
+        ((f(2), f(3), f(2)), {"body": LOOP, "constants": -1, "length": 3}, ARITY),
+        ((f(2), f(3), f(2)), {"body": None, "length": 3}, ATTRIBUTE), ((f(2),), {"body": LOOP, "length": 3}, ARITY),
+        ((f(2), f(3), f(3)), {"body": LOOP, "constants": 1, "length": 3}, SHAPE),
+        ((f(3), f(3), f(2)), {"body": LOOP, "constants": 1, "length": 3}, SHAPE),
+        ((f(2), i(3), f(2)), {"body": LOOP, "constants": 1, "length": 3}, DTYPE),
+        ((f(2), f(3), 1.0), {"body": LOOP, "constants": 1, "length": 3}, TYPE),
+        ((f(), f(2)), {"body": GROWING, "length": 3}, SHAPE), ((f(2),), {"body": NARROWER, "length": 3}, SHAPE),
+        ((f(),), {"body": COUNTING, "length": 3}, DTYPE),
+    ],
+    "linear_scan": [
+        ((f(2, 2), f(3), f(2)), {"body": LINEAR, "constants": 1, "length": 3}, ARITY),
+        ((f(2, 2), f(3), f(2), f(2, 2)), {"body": LINEAR, "constants": 1, "length": 3}, SHAPE),
+        ((f(2), f(3), f(2), f(3, 2)), {"body": LOOP, "constants": 1, "length": 3}, ATTRIBUTE),
+        ((f(3), f(), f(), f(3), f(3)), {"body": body([(), (), ()], coupled), "length": 3}, ATTRIBUTE),
+        ((f(), f(3)), {"body": body([()], lambda d: [d + 1.0]), "length": 3}, ATTRIBUTE),
+        ((f(3), f(), f(3)), {"body": body([(), ()], lambda x, d: [x / d]), "length": 3}, ATTRIBUTE),
+        ((f(3), f(), f(3)), {"body": body([(), ()], lambda x, d: [x * 1.0]), "length": 3}, ATTRIBUTE),
+    ],
     "concat": [((), {}, ARITY), ((f(), f()), {}, ATTRIBUTE), ((f(2, 3), f(3)), {}, SHAPE),
                ((f(2, 3), f(2, 2)), {"axis": 0}, SHAPE),
                ((f(2), f(2)), {"axis": 1}, ATTRIBUTE), ((f(2), 1.0), {}, SHAPE)],

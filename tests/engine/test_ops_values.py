@@ -31,7 +31,7 @@ def built(name: str, case: Case, dtype: str) -> tuple[Node, dict[Node, Array]]:
         operands.append(node)
         if k not in case.constant:
             values[node] = array
-    return apply(name, *operands, **case.attrs), values
+    return apply(name, *operands, **case.attributes(dtype)), values
 
 
 def test_every_row_has_cases() -> None:

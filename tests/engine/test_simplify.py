@@ -116,7 +116,7 @@ def test_folding_has_a_budget() -> None:
     side = int(FOLD_ELEMENTS**0.5) + 1
 
     def f(x: Node) -> Node:
-        a = x.builder.constant(np.ones((side, 1)))
+        a = x.builder.constant(np.ones((side, 2)))
         return op("sum", op("matmul", a, op("transpose", a))) * x
 
     graph = graph_of(f, ())
@@ -134,4 +134,4 @@ def test_the_tables_name_what_exists() -> None:
     from hesse_engine.ir.rows import ROWS
 
     assert set(RULES) <= set(ROWS)
-    assert list(PASSES) == ["fold-constants", "exact-rules"]
+    assert list(PASSES) == ["fold-constants", "exact-rules", "pass-factors-by"]

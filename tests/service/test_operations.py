@@ -34,6 +34,9 @@ CLOSED: dict[str, tuple[Any, Any]] = {  # v, result
     "grad": (None, 3 * X**2 + 4),
     "jacobian": (None, 3 * X**2 + 4),
     "hessian": (None, np.diag(6 * X)),
+    "hessian_diag": (None, 6 * X),
+    "laplacian": (None, float(6 * X.sum())),
+    "value_grad_hessian": (None, (F, 3 * X**2 + 4, np.diag(6 * X))),
     "jvp": ([V.tolist()], (F, float((3 * X**2 + 4) @ V))),
     "vjp": (2.0, (F, 2 * (3 * X**2 + 4))),
     "hvp": ([V.tolist()], (F, 6 * X * V)),
@@ -43,9 +46,10 @@ CLOSED: dict[str, tuple[Any, Any]] = {  # v, result
 
 def assert_close(got: Any, want: Any) -> None:
     if isinstance(want, tuple):
-        assert set(got) == {"output", "product"}
-        assert_close(got["output"], want[0])
-        assert_close(got["product"], want[1])
+        names = ("output", "product") if len(want) == 2 else ("value", "gradient", "hessian")
+        assert set(got) == set(names)
+        for name, part in zip(names, want, strict=True):
+            assert_close(got[name], part)
     else:
         array = tensor(got)
         assert array.shape == np.shape(want)

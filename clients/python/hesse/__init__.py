@@ -17,9 +17,11 @@ from typing import Any
 __version__ = "0.1.0"
 
 from hesse import errors, func, functional, functorch
-from hesse.client import AsyncClient, Client, current_client, use
+from hesse.client import AsyncClient, Client
+from hesse.current import current_client, use
 from hesse.errors import DetachedWarning, HesseError, HesseWarning, TransportError, TransportTimeoutError
 from hesse.function import Function
+from hesse.loops import fori_loop, scan
 from hesse.plans import Plan
 
 
@@ -36,17 +38,21 @@ def plan(
     device: str = "cpu",
     threads: int | None = None,
     max_memory_bytes: int | None = None,
+    layout: str = "dense",
+    batched: bool = False,
 ) -> Any:
     """How `operation` of `f` at `inputs` would be computed and what it would cost; nothing is computed.
 
     Args:
         f: takes the inputs as arguments.
         inputs: a tensor, or a tuple of tensors.
-        operation: 'hessian', 'jacobian', 'grad', 'value', 'jvp', 'vjp', 'hvp' or 'vhp'.
+        operation: a method of `hesse.function`: 'hessian', 'jacobian', 'grad', 'hvp', 'laplacian', ...
         chunk_size: most columns in flight at once; None leaves it to the plan.
         device: 'cpu'.
         threads: how many threads the computation may use; None is 1.
         max_memory_bytes: the budget; a plan that needs more is refused.
+        layout: of a matrix result.
+        batched: whether the inputs have a leading axis of points.
 
     Returns:
         A `Plan`; of an async client, an awaitable of one.
@@ -56,7 +62,8 @@ def plan(
         ValueError: `bad-device`, `device-absent`, `bad-chunk-size`, `bad-option`.
     """
     return current_client().plan(
-        f, inputs, operation, chunk_size=chunk_size, device=device, threads=threads, max_memory_bytes=max_memory_bytes
+        f, inputs, operation, chunk_size=chunk_size, device=device, threads=threads, max_memory_bytes=max_memory_bytes,
+        layout=layout, batched=batched,
     )
 
 
@@ -80,10 +87,12 @@ __all__ = [
     "TransportTimeoutError",
     "current_client",
     "errors",
+    "fori_loop",
     "func",
     "function",
     "functional",
     "functorch",
     "plan",
+    "scan",
     "use",
 ]

@@ -11,8 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextvars import ContextVar
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -276,27 +275,3 @@ def _caused(error: TransportError, cause: Exception) -> TransportError:
     error.__cause__ = cause
     return error
 
-
-# ---- the current client ----------------------------------------------------------------------------------------------
-_current: ContextVar[Client | AsyncClient | None] = ContextVar("hesse_client", default=None)
-_default: list[Client] = []
-
-
-def current_client() -> Client | AsyncClient:
-    """The client of the innermost `with hesse.use(client)`, else the default one."""
-    found = _current.get()
-    if found is not None:
-        return found
-    if not _default:
-        _default.append(Client())
-    return _default[0]
-
-
-@contextlib.contextmanager
-def use(client: Client | AsyncClient) -> Iterator[Client | AsyncClient]:
-    """Make `client` the current one inside the `with` block, for this thread or task."""
-    token = _current.set(client)
-    try:
-        yield client
-    finally:
-        _current.reset(token)

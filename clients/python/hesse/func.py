@@ -13,6 +13,7 @@ from typing import Any
 
 from hesse import tree
 from hesse.batching import vmapped
+from hesse.current import current_client
 from hesse.evaluation import (
     GRAD,
     JVP,
@@ -369,14 +370,10 @@ class Func:
 
 # ---- the module's transforms, over the current client ----------------------------------------------------------------
 def _send_by_current(call: Any) -> Any:
-    from hesse.client import current_client
-
     return current_client().send(call)
 
 
 def _current_runs_chunks() -> bool:
-    from hesse.client import current_client
-
     return current_client().embedded is not None
 
 

@@ -7,30 +7,33 @@ inputs that would take another branch are traced anew.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hesse.conventions import ABOUT_INPUTS, ABOUT_OUTPUTS, OUTPUTS, Given, as_tuple, check_vector
+from hesse.asked import Asked, first_point
+from hesse.conventions import OUTPUTS, Given, as_tuple
+from hesse.current import current_client
+from hesse.embedded import Short, short_way
 from hesse.functional import Functional
-from hesse.interop import Library, library_of, read
-from hesse.protocol import PAIRS, Call
+from hesse.interop import Library, library_of, read, wrap_sparse
+from hesse.protocol import PAIRS, TRIPLES, Call
 from hesse.scope import Scope
 from hesse_engine.backend import reference
-from hesse_engine.errors import InputError
+from hesse_engine.errors import InputError, UnsupportedError
 from hesse_engine.frontends.trace import active_trace, is_tracer
 from hesse_engine.ir.graph import Array, Graph
 from hesse_engine.ir.show import graph_id
 from hesse_engine.ir.wire import graph_to_json
-from hesse_engine.options import Options
-from hesse_engine.result import Result
+from hesse_engine.result import Result, SparseMatrix
 
 if TYPE_CHECKING:
     from hesse.client import AsyncClient, Client
 
-Prepared = Callable[..., Result]
+READINGS = ("hessian_diag", "laplacian", "value_grad_hessian")  # what torch.autograd.functional has no name for
 KEPT_SIGNATURES = 256  # of one function; after that it starts over
 KEPT_TRACES = 16  # of one signature, one for each way through its branches
 
@@ -55,8 +58,18 @@ class Traced:
 class Function:
     """A function with its derivatives; `inputs` is a tensor or a tuple of them, results nest as in `hesse.functional`.
 
-    The keyword options of the methods are those of the engine: `chunk_size`, `strategy`, `layout`, `device`, `threads`,
-    `max_memory_bytes`.
+    The methods take these keywords beside the engine's `chunk_size`, `strategy`, `device`, `threads` and
+    `max_memory_bytes`:
+
+        layout      'dense'; of a Hessian or Jacobian 'csr' or 'coo' (SciPy's arrays, torch's tensors); of a Hessian
+                    'diag' or 'packed' (its upper triangle, row by row)
+        rows, columns   positions among all elements: that part of the matrix, and nothing else, is computed
+        weights     shaped as the outputs: second derivatives are those of sum_o <w_o, y_o>
+        batched     every tensor has a leading axis of points, results too
+        out         an array that the result is written into (nested as the result is; of a sparse one, its values)
+        nonfinite   'error' refuses a result with a NaN or an infinity and names where it comes from
+
+    Vectors of products may have one more axis, the first: then the products of all of them come back so.
 
     Args:
         f: takes the inputs as arguments, returns a tensor or a tuple of tensors.
@@ -66,8 +79,8 @@ class Function:
     def __init__(self, f: Callable[..., Any], client: Client | AsyncClient | None = None) -> None:
         self._f, self._client = f, client
         self._traces: dict[Any, list[Traced]] = {}
-        # (embedded engine, operation, shape, dtype) -> what answers for one NumPy array without options or guards
-        self._ready: dict[Any, Prepared] = {}
+        # (operation, shape, dtype, embedded engine, options) -> what answers for one NumPy array
+        self._ready: dict[Any, Short] = {}
         self.__doc__ = getattr(f, "__doc__", None)
 
     def __call__(self, *inputs: Any) -> Any:
@@ -76,23 +89,43 @@ class Function:
 
     def value(self, inputs: Any, **options: Any) -> Any:
         """f(inputs): a tensor, or a tuple of tensors."""
-        prepared = self._prepared("value", inputs, options)
-        return self._call("value", inputs, None, options) if prepared is None else prepared((inputs,)).value
+        short = self._short("value", inputs, options)
+        return self._call("value", inputs, None, options) if short is None else short.run(inputs)
 
     def grad(self, inputs: Any, **options: Any) -> Any:
         """The gradient of a one-element f; shapes of the inputs."""
-        prepared = self._prepared("grad", inputs, options)
-        return self._call("grad", inputs, None, options) if prepared is None else prepared((inputs,)).value
+        short = self._short("grad", inputs, options)
+        return self._call("grad", inputs, None, options) if short is None else short.run(inputs)
 
-    def hessian(self, inputs: Any, **options: Any) -> Any:
-        """The Hessian of a one-element f; block [i][j] of shape in_i + in_j."""
-        prepared = self._prepared("hessian", inputs, options)
-        return self._call("hessian", inputs, None, options) if prepared is None else prepared((inputs,)).value
+    def hessian(self, inputs: Any, *, out: Any = None, **options: Any) -> Any:
+        """The Hessian of a one-element f; block [i][j] of shape in_i + in_j.
+
+        An `out` that was given before, and not changed since outside of this call, costs less than a new array where
+        most of the Hessian is zero: only the entries that may differ from zero are written.
+        """
+        short = self._short("hessian", inputs, options)
+        if out is not None:
+            if short is None:
+                return self._call("hessian", inputs, None, {**options, "out": out})
+            return short.into(inputs, out)
+        return self._call("hessian", inputs, None, options) if short is None else short.run(inputs)
+
+    def hessian_diag(self, inputs: Any, **options: Any) -> Any:
+        """The diagonal of the Hessian; shapes of the inputs."""
+        return self._call("hessian_diag", inputs, None, options)
+
+    def laplacian(self, inputs: Any, **options: Any) -> Any:
+        """The trace of the Hessian, a scalar."""
+        return self._call("laplacian", inputs, None, options)
+
+    def value_grad_hessian(self, inputs: Any, **options: Any) -> Any:
+        """(f(inputs), gradient, Hessian) at the price of one call."""
+        return self._call("value_grad_hessian", inputs, None, options)
 
     def jacobian(self, inputs: Any, **options: Any) -> Any:
         """The Jacobian; block [o][j] of shape out_o + in_j."""
-        prepared = self._prepared("jacobian", inputs, options)
-        return self._call("jacobian", inputs, None, options) if prepared is None else prepared((inputs,)).value
+        short = self._short("jacobian", inputs, options)
+        return self._call("jacobian", inputs, None, options) if short is None else short.run(inputs)
 
     def hvp(self, inputs: Any, v: Any = None, **options: Any) -> Any:
         """(f(inputs), H v), as `functional.hvp`."""
@@ -119,25 +152,24 @@ class Function:
         return graph_to_json(self._traced(*self._read(inputs, "graph")).graph)
 
     # ---- the short way -----------------------------------------------------------------------------------------------
-    def _prepared(self, operation: str, inputs: Any, options: dict[str, Any]) -> Prepared | None:
-        if options or type(inputs) is not np.ndarray:
+    def _short(self, operation: str, inputs: Any, options: dict[str, Any]) -> Short | None:
+        if type(inputs) is not np.ndarray:
             return None
-        return self._ready.get((self._sender().embedded, operation, inputs.shape, inputs.dtype))
+        sender = self._client or current_client()
+        try:
+            return self._ready.get((operation, inputs.shape, inputs.dtype, sender.embedded, *options.items()))
+        except TypeError:  # an option that is no key: an array
+            return None
 
     def _pair(self, operation: str, inputs: Any, v: Any, options: dict[str, Any]) -> Any:
-        prepared = self._prepared(operation, inputs, options)
-        if prepared is None or type(v) is not np.ndarray:
+        short = self._short(operation, inputs, options)
+        if short is None or type(v) is not np.ndarray or v.ndim != short.rank:
             return self._call(operation, inputs, v, options)
-        result = prepared((inputs,), (v,))
-        return result.output, result.value
+        return short.pair(inputs, v)
 
     # ---- the long way ------------------------------------------------------------------------------------------------
     def _sender(self) -> Client | AsyncClient:
-        if self._client is not None:
-            return self._client
-        from hesse.client import current_client
-
-        return current_client()
+        return self._client or current_client()
 
     def _read(self, inputs: Any, operation: str) -> tuple[Given, tuple[Array, ...], Library]:
         given = as_tuple(inputs, "inputs", operation)
@@ -166,38 +198,43 @@ class Function:
     def _call(self, operation: str, inputs: Any, v: Any, options: dict[str, Any]) -> Any:
         given = as_tuple(inputs, "inputs", operation)
         if active_trace() is not None or any([is_tracer(x) for x in given.values]):
-            return self._nested(operation, given, v)
+            return self._nested(operation, given, v, options)
         given, arrays, library = self._read(inputs, operation)
-        traced = self._traced(given, arrays, library)
-        vectors = None
-        if operation in PAIRS:
-            like, about = (traced.outputs, ABOUT_OUTPUTS) if operation == "vjp" else (given, ABOUT_INPUTS)
-            checked = check_vector(v, like, operation, about)
-            vectors = None if checked is None else tuple([read(x) for x in checked])
-        argnums = tuple(range(len(arrays))) if given.is_tuple else 0
-        try:
-            chosen = Options(argnums=argnums, **options)
-        except TypeError as error:
-            raise InputError("bad-option", f"{operation}: {error}.") from None
+        asked = Asked.of(operation, given, arrays, options)
+        traced = self._traced(given, first_point(arrays) if asked.batch is not None else arrays, library)
+        if asked.batch is not None and traced.graph.guards:
+            asked.check_branches(traced.holds, arrays)
         outputs = traced.outputs
+        v, weights, chosen = asked.resolved(v, outputs)
 
         def finish(result: Result) -> Any:
-            return _finished(operation, result, given, outputs, library)
+            return _finished(operation, asked.written(result), given, outputs, library)
 
         client = self._sender()
-        call = Call(operation, traced.graph, arrays, vectors, chosen, finish, traced.id)
-        if client.embedded is not None and not traced.graph.guards and not outputs.is_tuple and not options \
-                and type(inputs) is np.ndarray and arrays[0] is inputs and _waits(client):
-            self._ready[client.embedded, operation, inputs.shape, inputs.dtype] = client.embedded.prepare(call)
+        out = asked.out if client.embedded is not None else None
+        call = Call(operation, traced.graph, arrays, v, chosen, finish, traced.id, weights, out)
+        is_plain = type(inputs) is np.ndarray and arrays[0] is inputs and not outputs.is_tuple and weights is None
+        is_usual = chosen.tangents is None and chosen.batch is None and asked.out is None and not traced.graph.guards
+        if client.embedded is not None and is_plain and is_usual and _waits(client):
+            short = short_way(client.embedded.prepare(call))
+            if short is not None:
+                key = (operation, inputs.shape, inputs.dtype, client.embedded, *options.items())
+                with contextlib.suppress(TypeError):  # an option that is no key
+                    self._ready[key] = short
         return client.send(call)
 
-    def _nested(self, operation: str, given: Given, v: Any) -> Any:
+    def _nested(self, operation: str, given: Given, v: Any, options: dict[str, Any]) -> Any:
+        refused = [name for name in ("layout", "rows", "columns", "weights", "batched", "out") if options.get(name)]
+        if refused:
+            raise UnsupportedError("unsupported", f"{operation} inside a traced function knows no {refused[0]}.")
         inputs = given.nest(list(given.values))
         if operation == "value":
             return self._f(*given.values)
         functions = Functional(self._sender().send)
         if operation == "grad":
             return functions.gradient(self._f, inputs)
+        if operation in READINGS:
+            return functions.second_order(operation, self._f, inputs)
         function = getattr(functions, operation)
         return function(self._f, inputs, *([v] if operation in PAIRS else []), create_graph=True)
 
@@ -212,6 +249,8 @@ def _finished(operation: str, result: Result, given: Given, outputs: Given, libr
     """The result as `hesse.functional` nests it: lists to tuples, arrays to the user's kind."""
 
     def nest(value: Any) -> Any:
+        if isinstance(value, SparseMatrix):
+            return wrap_sparse(value, library)
         return tuple([nest(v) for v in value]) if isinstance(value, list) else library.wrap(value)
 
     def by_output(value: Any) -> Any:
@@ -220,4 +259,6 @@ def _finished(operation: str, result: Result, given: Given, outputs: Given, libr
         return (nest(value),) if is_single else nest(value)
 
     value = by_output(result.value) if operation in ("value", "jacobian", "jvp") else nest(result.value)
+    if operation in TRIPLES:
+        return nest(result.output), nest(result.gradient), value
     return (by_output(result.output), value) if operation in PAIRS else value

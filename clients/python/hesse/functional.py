@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from hesse.conventions import (
     check_vector,
     scalar_graph,
 )
+from hesse.current import current_client
 from hesse.errors import DetachedWarning
 from hesse.scope import Scope, Send, cut
 from hesse_engine.errors import FunctionError
@@ -254,6 +256,26 @@ class Functional:
         graph = scalar_graph(scope, outputs, flags)
         return self._run(scope, "grad", graph, flags, lambda value, output: given.nest(value))
 
+    def second_order(self, name: str, func: Function, inputs: Any) -> Any:
+        """'hessian_diag', 'laplacian' or 'value_grad_hessian' of a one-element function; always differentiable."""
+        flags = Flags(name, create_graph=True, strict=False)
+        given = as_tuple(inputs, "inputs", name)
+        scope, outputs = called(func, given, flags)
+        graph = scalar_graph(scope, outputs, flags)
+        if name == "laplacian":
+            return self._run(scope, name, graph, flags, lambda value, output: value)
+        if name == "hessian_diag":
+            return self._run(scope, name, graph, flags, lambda value, output: given.nest(value))
+
+        def finish(value: list[Any], output: Any) -> Any:
+            *rows, slope = value
+            return output, given.nest(slope), given.nest([given.nest(row) for row in rows])
+
+        def with_slope(result: Result) -> Result:
+            return replace(result, value=[*result.value, result.gradient])
+
+        return self._run(scope, name, graph, flags, finish, change=with_slope)
+
     # ---- shared ------------------------------------------------------------------------------------------------------
     def _product(self, name: str, func: Function, inputs: Any, v: Any, create_graph: bool, strict: bool) -> Any:
         flags = Flags(name, create_graph, strict)
@@ -335,8 +357,6 @@ def _user_level() -> int:
 
 # ---- the module's functions, over the current client -----------------------------------------------------------------
 def _send_by_current(call: Any) -> Any:
-    from hesse.client import current_client
-
     return current_client().send(call)
 
 

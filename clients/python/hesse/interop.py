@@ -6,6 +6,7 @@ torch is never imported here: a tensor can only be given where it has been impor
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 
 from hesse_engine.errors import ArgumentTypeError, FunctionError, InputError
 from hesse_engine.ir.graph import DTYPES, Array
+from hesse_engine.result import SparseMatrix
 
 Wrap = Callable[[Array], Any]
 NATIVE = frozenset(DTYPES.values())
@@ -78,6 +80,37 @@ def read(value: Any) -> Array:
         raise InputError("bad-tensor", f"The dtype {array.dtype} is not supported.",
                          hint=f"Allowed are {', '.join(DTYPES)}.")
     return array
+
+
+def wrap_sparse(matrix: SparseMatrix, library: Library) -> Any:
+    """A sparse result as the user's kind: a torch sparse tensor, else SciPy's array, else (without SciPy) itself.
+
+    The index arrays are shared by all results of a computation and read-only.
+    """
+    if library.name == "torch":
+        return _torch_sparse(matrix, library)
+    try:
+        from scipy.sparse import coo_array, csr_array
+    except ImportError:
+        return matrix
+    if matrix.layout == "coo":
+        found = coo_array((matrix.data, (matrix.rows, matrix.indices)), shape=matrix.shape)
+    else:
+        found = csr_array((matrix.data, matrix.indices, matrix.indptr), shape=matrix.shape)
+    found.has_canonical_format = True  # sorted, each entry once
+    return found
+
+
+def _torch_sparse(matrix: SparseMatrix, library: Library) -> Any:
+    torch, values = sys.modules["torch"], library.wrap(matrix.data)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*[Ss]parse.*beta state", category=UserWarning)
+        if matrix.layout == "coo":
+            at = torch.from_numpy(np.stack([matrix.row_numbers(), matrix.indices]).astype(np.int64))
+            return torch.sparse_coo_tensor(at, values, matrix.shape, is_coalesced=True,
+                                           check_invariants=False)
+        starts, at = (torch.from_numpy(np.array(a)) for a in (matrix.indptr, matrix.indices))
+        return torch.sparse_csr_tensor(starts, at, values, matrix.shape, check_invariants=False)
 
 
 def complex_error(dtype: Any) -> FunctionError:

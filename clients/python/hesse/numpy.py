@@ -286,7 +286,7 @@ def einsum(subscripts: str, *operands: Array) -> Array:
 
 
 class linalg:  # noqa: N801  (a namespace, as NumPy's is)
-    """The part of NumPy's `linalg` that is written in products and norms."""
+    """The part of NumPy's `linalg` that is differentiated: products, norms, factors, solutions and determinants."""
 
     matmul, tensordot = staticmethod(matmul), staticmethod(tensordot)
     vecdot, outer = staticmethod(vecdot), staticmethod(outer)
@@ -326,6 +326,32 @@ class linalg:  # noqa: N801  (a namespace, as NumPy's is)
     def cross(x1: Array, x2: Array, *, axis: int = -1) -> Array:
         """Vector product along an axis of length 3."""
         return _call("linalg.cross", x1, x2, axis=axis)
+
+    @staticmethod
+    def cholesky(x: Array, *, upper: builtins.bool = False) -> Array:
+        """L with L L' = x, or its transpose, for symmetric positive definite x, read by its lower triangle."""
+        return _call("linalg.cholesky", x, upper=upper)
+
+    @staticmethod
+    def solve(a: Array, b: Array) -> Array:
+        """a^-1 b for the columns of b, or one vector b."""
+        return _call("linalg.solve", a, b)
+
+    @staticmethod
+    def inv(x: Array) -> Array:
+        """The inverse."""
+        return _call("linalg.inv", x)
+
+    @staticmethod
+    def det(x: Array) -> Array:
+        """The determinant."""
+        return _call("linalg.det", x)
+
+    @staticmethod
+    def slogdet(x: Array) -> tuple[Array, Array]:
+        """(sign, logabsdet): the determinant is sign * exp(logabsdet)."""
+        sign, logabsdet = _call("linalg.slogdet", x)
+        return sign, logabsdet
 
 
 # ---- creation --------------------------------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ from dataclasses import dataclass, fields
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+import numpy as np
+
 from hesse.errors import TransportError
 from hesse.plans import Plan
 from hesse_engine.errors import HesseError, StateError, rebuild
@@ -22,9 +24,11 @@ from hesse_engine.ir.graph import Array, Graph
 from hesse_engine.ir.tensor import decode_tensor, encode_tensor
 from hesse_engine.ir.wire import graph_to_json
 from hesse_engine.options import Options
-from hesse_engine.result import Result
+from hesse_engine.result import Result, SparseMatrix
 
 PAIRS = ("jvp", "vjp", "hvp", "vhp")
+TRIPLES = ("value_grad_hessian",)
+FLAGS = {"batch": "batched", "tangents": "many"}  # options that the service counts in the tensors
 MAX_RETRY_AFTER_S = 60.0
 Finish = Callable[[Result], Any]
 
@@ -43,6 +47,8 @@ class Call:
     options: Options
     finish: Finish
     id: str | None = None
+    weights: tuple[Array, ...] | None = None
+    out: Any = None  # where an embedded client writes the result; others leave it to `finish`
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +85,15 @@ Steps = Generator[Step, Reply | TransportError | None, Any]
 # ---- requests --------------------------------------------------------------------------------------------------------
 def options_to_json(options: Options) -> dict[str, Any]:
     """The options that differ from their defaults."""
-    found = {}
+    found: dict[str, Any] = {}
     for field in fields(Options):
         value = getattr(options, field.name)
-        if value != field.default:
+        if value == field.default:
+            continue
+        name = FLAGS.get(field.name)
+        if name is not None:
+            found[name] = True
+        else:
             found[field.name] = list(value) if isinstance(value, tuple) else value
     return found
 
@@ -100,6 +111,8 @@ def call_request(call: Call) -> Request:
     }
     if call.v is not None:
         body["v"] = [encode_tensor(a) for a in call.v]
+    if call.weights is not None:
+        body["weights"] = [encode_tensor(a) for a in call.weights]
     return Request("POST", f"/v1/{call.operation}", _dumps(body))
 
 
@@ -111,9 +124,12 @@ def register_request(graph: Graph) -> Request:
 
 def plan_request(call: Call) -> Request:
     """`POST /v1/plan`."""
+    lead = [] if call.options.batch is None else [call.options.batch]
     return Request("POST", "/v1/plan", _dumps({
         "operation": call.operation,
         "function": {"graph": graph_to_json(call.graph)},
+        "inputs": [{"name": n.attrs["name"], "shape": [*lead, *n.shape], "dtype": str(n.dtype)}
+                   for n in call.graph.inputs],
         "options": options_to_json(call.options),
     }))
 
@@ -137,13 +153,25 @@ def decode_result(reply: Reply, operation: str) -> Result:
         result, aux = body["result"], [decode_tensor(t) for t in body.get("aux") or []]
         if operation in PAIRS:
             return Result(_nested(result["product"]), _nested(result["output"]), aux, body["stats"])
+        if operation in TRIPLES:
+            value, slope = _nested(result["value"]), _nested(result["gradient"])
+            return Result(_nested(result["hessian"]), value, aux, body["stats"], slope)
         return Result(_nested(result), None, aux, body["stats"])
     except (KeyError, TypeError, AttributeError, HesseError):
         raise _bad_answer(reply) from None
 
 
 def _nested(value: Any) -> Any:
-    return [_nested(v) for v in value] if isinstance(value, list) else decode_tensor(value)
+    if isinstance(value, list):
+        return [_nested(v) for v in value]
+    return _sparse(value) if "layout" in value else decode_tensor(value)
+
+
+def _sparse(value: Any) -> SparseMatrix:
+    rows, columns = value["shape"]
+    numbers = {name: np.array(value[name], np.int32) for name in ("indptr", "rows", "indices") if name in value}
+    data = decode_tensor({"shape": [len(value["data"])], "dtype": value["dtype"], "data": value["data"]})
+    return SparseMatrix(value["layout"], (rows, columns), data, **numbers)
 
 
 def _bad_answer(reply: Reply) -> TransportError:

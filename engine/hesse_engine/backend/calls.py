@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from hesse_engine.backend import lapack
 from hesse_engine.ir.graph import Array, Node, size_of
 from hesse_engine.ir.ops.contraction import matmul_plan
 from hesse_engine.ir.ops.gathering import check_range
@@ -14,6 +15,7 @@ from hesse_engine.structure.forms import reshaped
 
 Action = Callable[[], object]
 Operands = list[Array]
+LOOPS = ("scan", "linear_scan")
 
 
 def prepare(node: Node, operands: Operands, out: Array) -> Action:
@@ -23,6 +25,10 @@ def prepare(node: Node, operands: Operands, out: Array) -> Action:
 
 def is_fallback(node: Node) -> bool:
     """Whether `node` ran as a plain NumPy function because nothing better covers it."""
+    if node.op in LOOPS:
+        from hesse_engine.backend.stepping import is_compiled  # which lowers bodies as programs are, calls among them
+
+        return not is_compiled(node)
     return node.op not in _READY
 
 
@@ -31,28 +37,46 @@ def _by_row(node: Node, operands: Operands, out: Array) -> Action:
     return lambda: np.copyto(out, function(*operands, **attrs), casting="unsafe")
 
 
+def _loop(node: Node, operands: Operands, out: Array) -> Action:
+    from hesse_engine.backend.stepping import prepare
+
+    return prepare(node, operands, out)
+
+
+View = tuple[tuple[int, ...], tuple[int, ...]]  # a shape, and strides
+
+
+def product_views(node: Node, strides: Sequence[tuple[int, ...]]) -> tuple[View, View, View] | None:
+    """Operands and result of a contraction as (stacks of) matrices of the same memory; None if one needs a copy.
+
+    `strides`: those of both operands and the result, in any unit.
+    """
+    left, right, n_batch, n_a, _, n_sum, order = matmul_plan(node.attrs["subscripts"])
+    a, b = node.args
+    axes = (left, right, [order.index(k) for k in range(len(order))])
+    shapes = [tuple([n.shape[k] for k in own]) for n, own in zip((a, b, node), axes, strict=True)]
+    moved = [tuple([s[k] for k in own]) for s, own in zip(strides, axes, strict=True)]
+    batch, rows = shapes[0][:n_batch], size_of(shapes[0][n_batch:n_batch + n_a])
+    inner, columns = size_of(shapes[0][n_batch + n_a:]), size_of(shapes[1][n_batch + n_sum:])
+    wanted = ((*batch, rows, inner), (*batch, inner, columns), (*batch, rows, columns))
+    found = [reshaped(s, m, w) for s, m, w in zip(shapes, moved, wanted, strict=True)]
+    if found[0] is None or found[1] is None or found[2] is None:
+        return None
+    return (wanted[0], found[0]), (wanted[1], found[1]), (wanted[2], found[2])
+
+
 def _contract(node: Node, operands: Operands, out: Array) -> Action:
+    """For operands that have to be copied to be matrices; the others are multiplied where they are."""
     left, right, n_batch, n_a, _, n_sum, order = matmul_plan(node.attrs["subscripts"])
     x, y = (operands[0].transpose(left), operands[1].transpose(right))
     target = out.transpose([order.index(k) for k in range(len(order))])
     batch, rows = x.shape[:n_batch], size_of(x.shape[n_batch:n_batch + n_a])
     inner, columns = size_of(x.shape[n_batch + n_a:]), size_of(y.shape[n_batch + n_sum:])
-    shapes = ((*batch, rows, inner), (*batch, inner, columns), (*batch, rows, columns))
-    a, b, c = (_viewed(v, s) for v, s in zip((x, y, target), shapes, strict=True))
-    if a is not None and b is not None and c is not None:
-        return lambda: np.matmul(a, b, out=c)
-    return lambda: np.copyto(
-        target, np.matmul(x.reshape(shapes[0]), y.reshape(shapes[1])).reshape(target.shape), casting="unsafe"
-    )
-
-
-def _viewed(array: Array, shape: tuple[int, ...]) -> Array | None:
-    """`array` under `shape` if that needs no copy."""
-    size = array.itemsize
-    strides = reshaped(array.shape, tuple([s // size for s in array.strides]), shape)
-    if strides is None:
-        return None
-    return np.lib.stride_tricks.as_strided(array, shape, [s * size for s in strides], subok=False)
+    a, b = (*batch, rows, inner), (*batch, inner, columns)
+    if target.flags.c_contiguous and x.dtype == y.dtype == out.dtype:
+        c = target.reshape((*batch, rows, columns))
+        return lambda: np.matmul(x.reshape(a), y.reshape(b), out=c)
+    return lambda: np.copyto(target, np.matmul(x.reshape(a), y.reshape(b)).reshape(target.shape), casting="unsafe")
 
 
 def _take(node: Node, operands: Operands, out: Array) -> Action:
@@ -127,13 +151,20 @@ _READY: dict[str, Callable[[Node, Operands, Array], Action]] = {
     "convert": _convert,
     "reshape": _reshape,
     "sum": _sum,
+    **dict.fromkeys(LOOPS, _loop),
+    "triangular_solve": lapack.triangular_solve,
+    "cholesky_solve": lapack.cholesky_solve,
+    "cholesky_inv": lapack.cholesky_inv,
 }
+FACTORING = frozenset({"cholesky", "solve", "inv", "cholesky_inv", "logabsdet", "signdet"})  # work on copies
 
 
 def transient_bytes(node: Node) -> int:
     """Memory that the action of `node` takes while it runs, beyond operands and result: an upper estimate."""
     if node.op == "contract":
         return 0
+    if node.op in FACTORING:
+        return (node.size + sum([a.size for a in node.args])) * node.dtype.itemsize
     if node.op in ("take", "scatter_add"):
         return node.args[0].size * node.dtype.itemsize
     return 0 if node.op in _READY else node.size * node.dtype.itemsize

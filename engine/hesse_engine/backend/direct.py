@@ -1,134 +1,47 @@
-"""Direct assembly: one evaluation of the weights of a quadratic form, then H = sum L_a' diag(h) L_b by index
-arithmetic.
+"""Direct assembly: one program computes the weights of a quadratic form and adds them into H, strip by strip.
 
-Nothing here depends on how many columns H has: a term costs its own elements. An affine pair of index images is a
-strided add into H, other index images scatter, matrix images are one matrix product.
+Nothing here depends on how many columns H has: a term costs its own elements, in every layout. No weight is kept: the
+VM adds it where it belongs as soon as it is computed. What does not depend on the inputs is added once, at planning.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from hesse_engine.backend.device import check_threads
+from hesse_engine.backend.lower import Target
 from hesse_engine.backend.matrix import Blocks
 from hesse_engine.backend.plan import flops_of
-from hesse_engine.backend.program import Program, build_program
-from hesse_engine.ir.graph import Array, Node, apply, flat, is_zero
-from hesse_engine.ir.walk import reachable
+from hesse_engine.backend.program import Program, add_into, build_program
+from hesse_engine.backend.reference import run as interpret
+from hesse_engine.backend.symmetry import add_transpose
+from hesse_engine.ir.graph import Array, Node, flat
+from hesse_engine.ir.walk import dependents, reachable
 from hesse_engine.simplify.passes import simplify_nodes
-from hesse_engine.structure.images import Image, IndexImage, MatrixImage
+from hesse_engine.structure.contributions import contributions
+from hesse_engine.structure.forms import is_contiguous
+from hesse_engine.structure.pattern import Pattern
 from hesse_engine.structure.pushing import QuadraticForm
+from hesse_engine.structure.regions import Sink
+from hesse_engine.structure.slots import LAYOUTS
 
 if TYPE_CHECKING:
     from hesse_engine.derivatives import Problem
 
-Add = Callable[[Array, list[Array]], None]  # adds one term to H, from the program's outputs
-
-
-@dataclass(frozen=True, slots=True)
-class Strided:
-    """H[slots] += h for slots affine in e: `offset` + steps . e, no slot hit twice."""
-
-    weight: int
-    shape: tuple[int, ...]
-    offset: int
-    strides: tuple[int, ...]
-
-    def __call__(self, matrix: Array, found: list[Array]) -> None:
-        place: Array = np.ndarray(self.shape, matrix.dtype, matrix, self.offset, self.strides)
-        place += found[self.weight]
-
-
-@dataclass(frozen=True, slots=True)
-class Scattered:
-    """H[slots] += h for any slots."""
-
-    weight: int
-    slots: Array
-    is_unique: bool
-
-    def __call__(self, matrix: Array, found: list[Array]) -> None:
-        values, entries = found[self.weight].reshape(-1), matrix.reshape(-1)
-        if self.is_unique:
-            entries[self.slots] += values
-        else:
-            np.add.at(entries, self.slots, values)
-
-
-@dataclass(frozen=True, slots=True)
-class Gram:
-    """H[rows[b, k], columns[b, l]] += sum_e A[e, k] h[b, e] B[e, l], and its mirror where the images differ."""
-
-    weight: int
-    left: int
-    right: int
-    rows: Array
-    columns: Array
-    order: tuple[int, ...]
-    is_mirrored: bool
-    is_distinct: bool  # no entry is hit by two batches
-
-    def __call__(self, matrix: Array, found: list[Array]) -> None:
-        weight = found[self.weight].transpose(self.order).reshape(len(self.rows), -1, 1)
-        blocks = np.matmul(found[self.left].T, weight * found[self.right])
-        _add_blocks(matrix, self.rows, self.columns, blocks, self.is_distinct)
-        if self.is_mirrored:
-            _add_blocks(matrix, self.columns, self.rows, blocks.swapaxes(1, 2), self.is_distinct)
-
-
-@dataclass(frozen=True, slots=True)
-class GramByIndex:
-    """H[rows[b, k], columns[b, e]] += A[e, k] h[b, e], and its mirror: a matrix image with an index image.
-
-    `columns` of shape (b, 1) says that all e share one column: their sum is a product with A.
-    """
-
-    weight: int
-    left: int
-    rows: Array
-    columns: Array
-    order: tuple[int, ...]
-    is_distinct: bool
-
-    def __call__(self, matrix: Array, found: list[Array]) -> None:
-        weight, left = found[self.weight].transpose(self.order).reshape(len(self.rows), -1, 1), found[self.left]
-        is_shared = self.columns.shape[1] == 1
-        blocks = np.matmul(left.T, weight) if is_shared else (weight * left).swapaxes(1, 2)
-        _add_blocks(matrix, self.rows, self.columns, blocks, self.is_distinct)
-        _add_blocks(matrix, self.columns, self.rows, blocks.swapaxes(1, 2), self.is_distinct)
-
-
-def _add_blocks(matrix: Array, rows: Array, columns: Array, blocks: Array, is_distinct: bool) -> None:
-    place = rows[:, :, None], columns[:, None, :]
-    if is_distinct:
-        matrix[place] += blocks
-    else:
-        np.add.at(matrix, place, blocks)
-
-
-@dataclass(frozen=True, slots=True)
-class Outer:
-    """H += G B' + B G', the columns of G and B being those of all outer products; one array for each input."""
-
-    g: tuple[tuple[int, ...], ...]
-    b: tuple[tuple[int, ...], ...]
-
-    def __call__(self, matrix: Array, found: list[Array]) -> None:
-        g, b = (
-            np.concatenate([np.concatenate([found[k].reshape(-1, found[k].shape[-1]) for k in row]) for row in rows], 1)
-            for rows in (self.g, self.b)
-        )
-        half = g @ b.T
-        matrix += half
-        matrix += half.T
+SPARSE = 8  # an array given again is cleared entry by entry if it has so many times more
+KEPT_CONSTANT = 0.5  # the share of values from which on a copy of the constant part of H is kept
 
 
 class DirectProgram:
-    """The Hessian of a covered function, dense, as blocks [i][j] over the inputs."""
+    """The Hessian of a covered function. `layout` is the problem's.
+
+    dense: blocks [i][j] over the inputs. csr, coo: [[values of `pattern`]]. packed: [[n (n + 1) / 2 values]].
+    diag: [[n values]].
+    """
 
     columns = width = chunks = 0  # no seeds, so any cap on chunks is kept
 
@@ -136,22 +49,50 @@ class DirectProgram:
         options = problem.options
         self.wrt, self.size, self.dtype = problem.wrt, flat(problem.wrt), problem.wrt[0].dtype
         self.lead = problem.outputs[0].shape if problem.is_func else ()
-        self.nodes: list[Node] = []
-        self.slot_bytes = self.term_flops = 0
-        self.terms: list[Add] = []
-        for a, b, weight in form.pairs:
-            if not is_zero(weight):
-                self._add_pair(form.images[a], form.images[b], weight, a is b)
-        if form.outer:
-            self.terms.append(Outer(
-                tuple([tuple([self._output(n) for n in t.g]) for t in form.outer]),
-                tuple([tuple([self._output(n) for n in t.b]) for t in form.outer]),
-            ))
-            self.slot_bytes += self.result_bytes  # G B' before it is added
-            self.term_flops += 2 * self.size**2 * sum([t.g[0].shape[-1] for t in form.outer])
-        self.nodes = simplify_nodes(self.nodes)
-        threads = check_threads(options.threads)
-        self.program: Program = build_program(problem.graph.inputs, self.nodes, threads=threads, tier=options.tier)
+        self.layout = options.layout
+        self.threads = check_threads(options.threads)
+        found = contributions(form, problem.wrt)
+        slots = LAYOUTS[self.layout](found, self.size)
+        self.pattern: Pattern | None = slots.pattern
+        self.is_half, self.count = slots.is_half, slots.size
+        weights = simplify_nodes([s.node for s in slots.sinks])
+        sinks = [Sink(w, s.target, s.offset, s.strides, s.tables) for w, s in zip(weights, slots.sinks, strict=True)]
+        self.base = self._constant_part(sinks, problem.graph.inputs)
+        self.sinks = [s for s in sinks if self.base is None or s.node in self._moving]
+        self.whole = self._split_whole()
+        self.nodes = [*self.whole, *[s.node for s in self.sinks]]
+        whole = (*self.lead, *self.wrt[0].shape, *self.wrt[0].shape)
+        self.shape = whole if self.layout == "dense" and len(self.wrt) == 1 else (self.count,)
+        base = None if self.base is None else self.base.reshape(self.shape)
+        self.program: Program = build_program(
+            problem.graph.inputs, self.whole, threads=self.threads, tier=options.tier, sinks=self.sinks,
+            targets=[Target(self.shape, self.dtype, base, 0 if self.whole else None)],
+        )
+        self._cleared: weakref.ref[Array] | None = None
+
+    def _constant_part(self, sinks: Sequence[Sink], inputs: Sequence[Node]) -> Array | None:
+        """The values that do not depend on the inputs; None where they are few: those are added anew."""
+        nodes = [s.node for s in sinks]
+        self._moving = dependents(reachable(nodes), set(inputs))
+        fixed = [s for s in sinks if s.node not in self._moving]
+        if sum([s.node.size for s in fixed]) <= KEPT_CONSTANT * self.count:
+            return None
+        base = np.zeros(self.count, self.dtype)
+        for sink, value in zip(fixed, interpret([s.node for s in fixed], {}), strict=True):
+            add_into(base, sink, value)
+        return base
+
+    def _split_whole(self) -> list[Node]:
+        """A matrix product that is a weight for every entry of H, in order: H starts as it, and costs no zeros."""
+        for k, sink in enumerate(self.sinks if self.base is None and not self.is_half else []):
+            node = sink.node
+            while node.op == "reshape":
+                node = node.args[0]
+            is_whole = sink.offset == 0 and not sink.tables and node.size == self.count
+            if is_whole and node.op == "contract" and is_contiguous(sink.node.shape, sink.strides):
+                del self.sinks[k]
+                return [node]
+        return []
 
     @property
     def programs(self) -> list[Program]:
@@ -159,106 +100,65 @@ class DirectProgram:
 
     @property
     def flops(self) -> int:
-        return flops_of(reachable(self.nodes)) + self.term_flops
+        return flops_of(reachable(self.nodes)) + sum([n.size for n in self.nodes])
 
     @property
     def result_bytes(self) -> int:
-        return self.size * self.size * self.dtype.itemsize
+        return self.count * self.dtype.itemsize
 
     @property
     def workspace_bytes(self) -> int:
-        copies = self.result_bytes if len(self.wrt) > 1 else 0
-        return self.program.predicted_bytes + self.slot_bytes + copies
+        copies = self.result_bytes if len(self.wrt) > 1 and self.layout == "dense" else 0
+        kept = 0 if self.base is None else self.base.nbytes
+        tables = {t.node for s in self.sinks for t in s.tables}
+        pattern = 0 if self.pattern is None else self.pattern.indices.nbytes + self.pattern.indptr.nbytes
+        return self.program.predicted_bytes + copies + kept + pattern + sum([t.size * 4 for t in tables])
 
-    def run(self, inputs: Sequence[Array]) -> Blocks:
-        found = self.program.run(inputs)
-        matrix = np.zeros((self.size, self.size), self.dtype)
-        with np.errstate(all="ignore"):
-            for term in self.terms:
-                term(matrix, found)
+    def run(self, inputs: Sequence[Array], out: Array | None = None) -> Blocks:
+        """The blocks; one array that is the whole result is written into `out`, where that is given."""
+        values = self._values(inputs, out)
+        if self.layout != "dense":
+            return [[values if self.layout in ("csr", "coo") else values[:-1]]]
         if len(self.wrt) == 1:
-            (x,) = self.wrt
-            return [[matrix.reshape((*self.lead, *x.shape, *x.shape))]]
+            return [[values]]
+        matrix = values.reshape(self.size, self.size)
         return [[self._block(matrix, i, j) for j in range(len(self.wrt))] for i in range(len(self.wrt))]
+
+    def quick(self) -> Callable[[Array], Array] | None:
+        """`run` for one small input, without what only other programs need; gives the one array of the result."""
+        run = None if self.is_half or len(self.wrt) > 1 else self.program.quick()
+        if run is None or self.layout in ("dense", "csr", "coo"):
+            return run
+        values = run
+        return lambda x: values(x)[:-1]
+
+    def _values(self, inputs: Sequence[Array], out: Array | None) -> Array:
+        if out is None or out.shape != self.shape:
+            values = self.program.run(inputs)[-1].reshape(self.shape)
+        else:
+            values = out
+            if not self.whole:
+                self._clear(out)
+            self.program.run(inputs, (out.reshape(self.whole[0].shape) if self.whole else out,))
+        if self.is_half:
+            add_transpose(values.reshape(self.size, self.size), self.threads, by_vm=self.program.tier != "reference")
+        return values
+
+    def _clear(self, out: Array) -> None:
+        """Set `out` to the start of the sums: all of it the first time, then only what the sinks touch."""
+        is_known = self._cleared is not None and self._cleared() is out
+        touched = sum([s.node.size for s in self.sinks])
+        if self.base is not None:
+            out[...] = self.base.reshape(self.shape)
+        elif is_known and SPARSE * touched < self.count and not any([s.tables for s in self.sinks]):
+            item = self.dtype.itemsize
+            for s in self.sinks:
+                np.ndarray(s.node.shape, self.dtype, out, s.offset * item, [k * item for k in s.strides])[...] = 0.0
+        else:
+            out.fill(0.0)
+            self._cleared = weakref.ref(out)
 
     def _block(self, matrix: Array, i: int, j: int) -> Array:
         (top, high), (left, wide) = [(flat(self.wrt[:k]), self.wrt[k].size) for k in (i, j)]
         part = matrix[top:top + high, left:left + wide]
-        return part.reshape((*self.lead, *self.wrt[i].shape, *self.wrt[j].shape)).copy()
-
-    def _output(self, node: Node) -> int:
-        self.nodes.append(node)
-        return len(self.nodes) - 1
-
-    def _add_pair(self, a: Image, b: Image, weight: Node, is_square: bool) -> None:
-        if isinstance(a, IndexImage) and isinstance(b, IndexImage):
-            if not self._add_strided(a, b, weight, is_square):
-                self._add_scattered(a, b, weight, is_square)
-            return
-        if isinstance(a, IndexImage):
-            a, b = b, a
-        assert isinstance(a, MatrixImage)
-        widths = a.columns.shape[1], 1 if isinstance(b, IndexImage) else b.columns.shape[1]
-        self.term_flops += 2 * weight.size * widths[0] * widths[1]
-        left, at = self._output(a.matrix), self._output(weight)
-        if isinstance(b, IndexImage):
-            columns = b.index.transpose(a.order).reshape(len(a.columns), -1)
-            if columns.size and (columns == columns[:, :1]).all():
-                columns = columns[:, :1]
-            is_distinct = _are_apart(a.columns, columns)
-            self.terms.append(GramByIndex(at, left, a.columns, columns, a.order, is_distinct))
-            return
-        right = left if is_square else self._output(b.matrix)
-        is_distinct = _are_apart(a.columns, b.columns)
-        self.terms.append(Gram(at, left, right, a.columns, b.columns, a.order, not is_square, is_distinct))
-
-    def _add_strided(self, a: IndexImage, b: IndexImage, weight: Node, is_square: bool) -> bool:
-        """As a strided add, if the slots are affine and, after summing over what they do not move along, distinct."""
-        if a.affine is None or b.affine is None:
-            return False
-        (row, down), (column, right) = a.affine, b.affine
-        still = tuple([k for k, (d, r) in enumerate(zip(down, right, strict=True)) if d == 0 and r == 0])
-        kept = [k for k in range(len(down)) if k not in still]
-        shape = tuple([weight.shape[k] for k in kept])
-        n, item = self.size, self.dtype.itemsize
-        both = [(row * n + column, [down[k] * n + right[k] for k in kept])]
-        if not is_square:
-            both.append((column * n + row, [right[k] * n + down[k] for k in kept]))
-        if not all([_are_distinct(shape, steps) for _, steps in both]):
-            return False
-        at = self._output(apply("sum", weight, axis=still))
-        for offset, steps in both:
-            self.terms.append(Strided(at, shape, offset * item, tuple([s * item for s in steps])))
-        return True
-
-    def _add_scattered(self, a: IndexImage, b: IndexImage, weight: Node, is_square: bool) -> None:
-        rows, columns = a.index.reshape(-1), b.index.reshape(-1)
-        at = self._output(weight)
-        for i, j in [(rows, columns)] + ([] if is_square else [(columns, rows)]):
-            slots = i * self.size + j
-            self.slot_bytes += slots.nbytes
-            self.terms.append(Scattered(at, slots, _no_repeats(slots)))
-
-
-def _no_repeats(numbers: Array) -> bool:
-    """By sorting: 18 times faster than `np.unique` for 2000 numbers, 170 times for 3 million."""
-    ordered = np.sort(numbers, axis=None)
-    return bool((ordered[1:] != ordered[:-1]).all())
-
-
-def _are_apart(rows: Array, columns: Array) -> bool:
-    """Whether no entry (rows[b, k], columns[b, e]) occurs twice: rows all distinct, columns within each b."""
-    def repeats(sorted_values: Array) -> bool:
-        return bool((sorted_values[..., 1:] == sorted_values[..., :-1]).any())
-
-    return not repeats(np.sort(rows, None)) and not repeats(np.sort(columns, 1))
-
-
-def _are_distinct(shape: Sequence[int], steps: Sequence[int]) -> bool:
-    """Sufficient: each step is larger than all that the smaller ones can reach together."""
-    reach = 0
-    for step, length in sorted([(abs(s), n) for s, n in zip(steps, shape, strict=True) if n > 1]):
-        if step <= reach:
-            return False
-        reach += step * (length - 1)
-    return True
+        return cast(Array, part.reshape((*self.lead, *self.wrt[i].shape, *self.wrt[j].shape)).copy())

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -14,15 +13,15 @@ from hesse_engine.backend.axes import Axes, Strides, plan_axes
 from hesse_engine.backend.opcodes import OPCODES
 from hesse_engine.ir.graph import Array, Node
 from hesse_engine.structure.forms import contiguous
-from hesse_engine.structure.regions import Cut, Region
+from hesse_engine.structure.regions import Cut, Region, Sink, Table
 
 _MULTIPLY, _SQUARE, _DIVIDE = OPCODES["multiply"], OPCODES["square"], OPCODES["divide"]
 _POWERS = (3.0, 4.0, -1.0, -2.0)
 _BITS_OF_ONE = struct.unpack("<q", struct.pack("<d", 1.0))[0]
 
 # Measured per element: arithmetic in the first-level cache, and rows that call a mathematical function.
-_NANOSECONDS = np.full(oc.COUNT, 0.2)
-_NANOSECONDS[[OPCODES[n] for n, r in oc.VM_ROWS.items() if r.vm and "(" in r.vm and r.kind == "pointwise"]] = 3.0
+NANOSECONDS = np.full(oc.COUNT, 0.2)
+NANOSECONDS[[OPCODES[n] for n, r in oc.VM_ROWS.items() if r.vm and "(" in r.vm and r.kind == "pointwise"]] = 3.0
 
 
 def bits(value: float) -> int:
@@ -33,7 +32,10 @@ def bits(value: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Emitted:
-    """A region's code. `addresses` hold (buffer, element offset, element size); `axes` their strides, in elements."""
+    """A region's code. `addresses` hold (buffer, element offset, element size); `axes` their strides, in elements.
+
+    `added`: what is added into, as (address, addresses of its tables).
+    """
 
     code: Array  # int64 [instructions, 6]
     prologue: int
@@ -44,6 +46,7 @@ class Emitted:
     partials: int
     size: int  # bytes of a register's element
     reducing: tuple[int, ...]  # addresses that are accumulated into
+    added: tuple[tuple[int, tuple[int, ...]], ...]
 
     def scratch_bytes(self) -> int:
         words = self.pool + self.bound + len(self.addresses) + len(self.axes.outer) + self.partials
@@ -51,10 +54,10 @@ class Emitted:
 
     def nanoseconds(self) -> float:
         """About how long one thread takes: what more threads are worth."""
-        return float(_NANOSECONDS[self.code[self.prologue:, 0]].sum()) * self.axes.elements
+        return float(NANOSECONDS[self.code[self.prologue:, 0]].sum()) * self.axes.elements
 
 
-class _Emitter:
+class Emitter:
     """The state of one emission. Registers below 0 are bound ones, numbered after the pool once its size is known."""
 
     def __init__(self, region: Region, cut: Cut, numbers: Mapping[Node, int]) -> None:
@@ -65,6 +68,8 @@ class _Emitter:
         self.loads: dict[Node, int] = {}
         self.stores: dict[Node, int] = {}
         self.reducing: list[int] = []
+        self.gathers: dict[Node, tuple[int, int]] = {}
+        self.added: list[tuple[Node, int, tuple[int, ...]]] = []
         self.head: list[int] = []
         self.code: list[int] = []
         self.registers: dict[Node, int] = {}
@@ -75,36 +80,85 @@ class _Emitter:
         self.last: dict[Node, Node] = {}
 
     # ---- addresses
-    def add_address(self, buffer: Node, offset: int, strides: Strides, *, is_bool: bool) -> int:
-        self.addresses.append((self.numbers[buffer], offset, 1 if is_bool else self.size))
+    def add_address(self, buffer: int, offset: int, strides: Strides, size: int) -> int:
+        self.addresses.append((buffer, offset, size))
         self.strides.append(strides)
         return len(self.addresses) - 1
+
+    def add_table(self, table: Table) -> int:
+        return self.add_address(self.numbers[table.node], 0, table.strides, oc.TABLE_SIZE)
+
+    def size_of(self, node: Node) -> int:
+        return 1 if node.dtype.kind == "b" else self.size
 
     def add_load(self, node: Node) -> None:
         if node not in self.loads and node not in self.cut.uniform:
             root, offset, strides = self.cut.forms[node]
-            self.loads[node] = self.add_address(root, offset, strides, is_bool=node.dtype.kind == "b")
+            self.loads[node] = self.add_address(self.numbers[root], offset, strides, self.size_of(node))
 
     def collect(self) -> None:
-        region, home, kept, forms = self.region, self.cut.home, self.cut.kept, self.cut.forms
-        for node in region.nodes:
+        for node in self.region.nodes:
+            self.collect_node(node)
+        self.collect_ends()
+
+    def collect_node(self, node: Node) -> None:
+        if node.op == "take":
+            self.add_gather(node)
+        else:
             for arg in node.args:
-                if home.get(arg) is not region:
+                if self.cut.home.get(arg) is not self.region:
                     self.add_load(arg)
-            if node in kept:
-                root, offset, strides = forms[node]
-                self.stores[node] = self.add_address(root, offset, strides, is_bool=node.dtype.kind == "b")
+        if node in self.cut.kept:
+            root, offset, strides = self.cut.forms[node]
+            self.stores[node] = self.add_address(self.numbers[root], offset, strides, self.size_of(node))
+
+    def collect_ends(self) -> None:
+        """What becomes of the values: sums, copies, and additions elsewhere."""
+        region, home, forms, numbers = self.region, self.cut.home, self.cut.forms, self.numbers
         for node in region.sums:
             source = node.args[0]
             if home.get(source) is not region:
                 self.add_load(source)
             axes, kept_strides = set(node.attrs["axis"]), iter(forms[node].strides)
             spread = tuple([0 if k in axes else next(kept_strides) for k in range(len(region.shape))])
-            self.reducing.append(self.add_address(node, 0, spread, is_bool=False))
+            self.reducing.append(self.add_address(numbers[node], 0, spread, self.size))
         for node in region.copies:
             self.add_load(node.args[0])
             to = contiguous(region.shape)
-            self.stores[node] = self.add_address(node, 0, to, is_bool=node.dtype.kind == "b")
+            self.stores[node] = self.add_address(numbers[node], 0, to, self.size_of(node))
+        for node in region.scatters:
+            self.add_scatter(node)
+        for sink in region.sinks:
+            self.add_sink(sink)
+
+    def add_gather(self, node: Node) -> None:
+        x, index = node.args
+        root, offset, strides = self.cut.forms[x]
+        axis = node.attrs["axis"]
+        spread = strides[:axis] + (0,) * index.ndim + strides[axis + 1:]
+        base = self.add_address(self.numbers[root], offset, spread, self.size)
+        self.gathers[node] = base, self.add_table(self.cut.tables[node])
+
+    def add_scatter(self, node: Node) -> None:
+        x, target = node.args[0], self.cut.merged[node]
+        if self.cut.home.get(x) is not self.region:
+            self.add_load(x)
+        strides = self.cut.forms[target].strides
+        if node.op == "unslice":
+            offset = sum([s * w for s, w in zip(node.attrs["start"], strides, strict=True)])
+            spread = tuple([d * w for d, w in zip(node.attrs["step"], strides, strict=True)])
+            self.added.append((x, self.add_address(self.numbers[target], offset, spread, self.size), ()))
+            return
+        axis = node.attrs["axis"]
+        spread = strides[:axis] + (0,) * node.args[1].ndim + strides[axis + 1:]
+        base = self.add_address(self.numbers[target], 0, spread, self.size)
+        self.added.append((x, base, (self.add_table(self.cut.tables[node]),)))
+
+    def add_sink(self, sink: Sink) -> None:
+        if self.cut.home.get(sink.node) is not self.region:
+            self.add_load(sink.node)
+        base = self.add_address(len(self.numbers) + sink.target, sink.offset, sink.strides, self.size)
+        self.added.append((sink.node, base, tuple([self.add_table(t) for t in sink.tables])))
 
     # ---- registers
     def take(self) -> int:
@@ -159,41 +213,62 @@ class _Emitter:
             self.last.pop(node)
 
     # ---- instructions
+    def plan(self) -> Axes:
+        return plan_axes(self.region.shape, self.strides, set(self.stores.values()), self.reducing,
+                         len(self.region.nodes))
+
     def run(self) -> Emitted:
         self.collect()
-        self.axes = plan_axes(self.region.shape, self.strides, set(self.stores.values()), self.reducing,
-                              len(self.region.nodes))
+        self.axes = self.plan()
         self.steps = self.axes.inner_steps
-        sums: dict[Node, list[tuple[Node, int]]] = {}
+        sums: dict[Node, list[int]] = {}
         for node, at in zip(self.region.sums, self.reducing, strict=True):
-            sums.setdefault(node.args[0], []).append((node, at))
+            sums.setdefault(node.args[0], []).append(at)
+        added: dict[Node, list[tuple[int, tuple[int, ...]]]] = {}
+        for node, at, tables in self.added:
+            added.setdefault(node, []).append((at, tables))
         self.find_last()
         for node in self.region.nodes:
             self.emit_node(node)
-            for _, at in sums.pop(node, ()):
-                self.accumulate(self.registers[node], at)
+            self.finish_node(node, sums.pop(node, ()), added.pop(node, ()))
             self.release(node, node)
-        for source, targets in sums.items():
-            for node, at in targets:
-                self.accumulate(self.register(source), at)
-                self.release(source, node)
+        for source in {**sums, **added}:
+            self.finish_node(source, sums.get(source, ()), added.get(source, ()))
+            self.release(source, source)
         for node in self.region.copies:
             self.store(node, self.register(node.args[0]))
             self.release(node.args[0], node)
         return self.finish()
 
+    def finish_node(self, node: Node, sums: Sequence[int], added: Sequence[tuple[int, tuple[int, ...]]]) -> None:
+        """Sum up and add where it belongs what register `node` holds."""
+        for at in sums:
+            self.accumulate(self.register(node), at)
+        for at, tables in added:
+            number = self.register(node)
+            if tables:
+                self.code += (oc.SCATTER, tables[1] if len(tables) > 1 else -1, number, at, tables[0], 0)
+            else:
+                self.code += (oc.ADD, 0, number, at, 0, 0)
+
     def find_last(self) -> None:
         """The last user of each register: the node itself where nothing in the region reads it."""
-        last = self.last
+        last, home = self.last, self.cut.home
         for node in self.region.nodes:
             last[node] = node
-            for arg in node.args:
-                last[arg] = node
-        for node in [*self.region.sums, *self.region.copies]:
-            if node.args[0] not in self.cut.home or self.cut.home[node.args[0]] is not self.region:
-                last[node.args[0]] = node
+            if node.op != "take":
+                for arg in node.args:
+                    last[arg] = node
+        for node in [*[s.args[0] for s in self.region.sums], *[n for n, _, _ in self.added]]:
+            if home.get(node) is not self.region:
+                last[node] = node
+        for node in self.region.copies:
+            last[node.args[0]] = node
 
     def emit_node(self, node: Node) -> None:
+        if node.op == "take":
+            self.emit_gather(node)
+            return
         operands = [self.register(a) for a in node.args]
         at = self.stores.get(node)
         is_direct = at is not None and self.steps[at] == 1 and node.dtype.kind == "f"
@@ -215,6 +290,13 @@ class _Emitter:
             self.store(node, to)
         for arg in node.args:
             self.release(arg, node)
+
+    def emit_gather(self, node: Node) -> None:
+        to = self.registers[node] = self.take()
+        base, table = self.gathers[node]
+        self.code += (oc.GATHER, to, base, table, 0, 0)
+        if node in self.stores:
+            self.store(node, to)
 
     def emit_power(self, exponent: float, to: int, x: int) -> None:
         """x^p; products for exponents that second derivatives are full of, within 2 ulp, exact at 0 and infinity."""
@@ -242,21 +324,29 @@ class _Emitter:
 
     def finish(self) -> Emitted:
         code = np.array(self.head + self.code, np.int64).reshape(-1, oc.WIDTH)
-        registers = code[:, 1:5]
         if self.bound:
-            registers[registers < 0] = self.pool - 1 - registers[registers < 0]
+            registers = code[:, 1:5]
+            is_bound = registers < 0
+            is_bound[code[:, 0] == oc.SCATTER, 0] = False  # there -1 stands for no second table
+            registers[is_bound] = self.pool - 1 - registers[is_bound]
         return Emitted(code, len(self.head) // oc.WIDTH, self.axes, tuple(self.addresses), self.pool, self.bound,
-                       self.partials, self.size, tuple(self.reducing))
+                       self.partials, self.size, tuple(self.reducing),
+                       tuple([(at, tables) for _, at, tables in self.added]))
 
 
 def emit(region: Region, cut: Cut, numbers: Mapping[Node, int]) -> Emitted:
     """The code of `region`, whose buffers are `numbers`. A region without elements has none: do not ask."""
-    return _Emitter(region, cut, numbers).run()
+    return Emitter(region, cut, numbers).run()
 
 
-def table(emitted: Emitted, split: tuple[int, int, int] | None = None) -> Array:
-    """The int64 words that the VM reads. `split` = (axis, start, stop) restricts one axis; axis -1 is the inner one."""
-    axes, count = emitted.axes, len(emitted.addresses)
+def table(
+    emitted: Emitted, split: tuple[int, int, int] | None = None, private: Mapping[int, int] | None = None
+) -> Array:
+    """The int64 words that the VM reads.
+
+    `split` = (axis, start, stop) restricts one axis; axis -1 is the inner one. `private`: buffers to use instead.
+    """
+    axes, count, instead = emitted.axes, len(emitted.addresses), private or {}
     rank = len(axes.outer)
     outer, inner, axis, start = list(axes.outer), axes.inner, None, 0
     if split is not None:
@@ -281,22 +371,5 @@ def table(emitted: Emitted, split: tuple[int, int, int] | None = None) -> Array:
         emitted.addresses, axes.inner_steps, axes.outer_strides, strict=True
     ):
         shift = 0 if axis is None else start * (step if axis < 0 else strides[axis])
-        rows += (buffer, (offset + shift) * size, step, *[s * size for s in strides])
+        rows += (instead.get(buffer, buffer), (offset + shift) * size, step, *[s * size for s in strides])
     return np.concatenate([np.array(header + outer, np.int64), emitted.code.ravel(), np.array(rows, np.int64)])
-
-
-def pieces(emitted: Emitted, count: int) -> list[tuple[int, int, int]]:
-    """About `count` splits of the iteration space along an axis over which nothing is summed; strips stay whole, so the
-    bits do not depend on the number of pieces. Empty where there is no such axis."""
-    axes = emitted.axes
-    for axis, length in enumerate(axes.outer):
-        if length >= count and all([axes.outer_strides[a][axis] for a in emitted.reducing]):
-            cuts = [length * k // count for k in range(count + 1)]
-            return [(axis, a, b) for a, b in pairwise(cuts) if a < b]
-    strips = -(-axes.inner // oc.STRIP)
-    if strips >= count and all([axes.inner_steps[a] for a in emitted.reducing]):
-        cuts = [min(strips * k // count * oc.STRIP, axes.inner) for k in range(count + 1)]
-        return [(-1, a, b) for a, b in pairwise(cuts) if a < b]
-    return []
-
-

@@ -15,7 +15,13 @@ Blocks = list[list[Array]]
 
 
 class MatrixProgram(Protocol):
-    """Computes blocks [row][wrt] of shape row.shape + wrt.shape."""
+    """Computes blocks [row][wrt] of shape row.shape + wrt.shape; in another layout than 'dense', [[flat values]].
+
+    The only block may be written into `out`, which is of its size and dtype.
+    """
+
+    @property
+    def layout(self) -> str: ...
 
     @property
     def columns(self) -> int: ...  # sweeps in all; 0 where the method needs none
@@ -41,7 +47,7 @@ class MatrixProgram(Protocol):
     @property
     def workspace_bytes(self) -> int: ...  # beside inputs and result
 
-    def run(self, inputs: Sequence[Array]) -> Blocks: ...
+    def run(self, inputs: Sequence[Array], out: Array | None = None) -> Blocks: ...
 
 
 def is_within_budget(program: MatrixProgram, options: Options) -> bool:
@@ -50,17 +56,23 @@ def is_within_budget(program: MatrixProgram, options: Options) -> bool:
 
 
 def check_budget(peak: int, options: Options, result_bytes: int = 0) -> None:
-    """Refuse a predicted peak over `max_memory_bytes`.
+    """Refuse a predicted peak over `max_memory_bytes`; with `result_bytes` it is that of the smallest chunk.
 
     Raises:
         LimitError: `over-memory-budget`.
     """
     budget = options.max_memory_bytes
-    if budget is not None and peak > budget:
-        workspace = f" ({readable_bytes(result_bytes)} of it the result, one column at a time)" if result_bytes else ""
-        raise LimitError(
-            "over-memory-budget",
-            f"The computation is predicted to need {peak:,} bytes{workspace}, more than max_memory_bytes = {budget:,}; "
-            "nothing was allocated.",
-            hint="Raise max_memory_bytes, ask for fewer inputs (argnums), or use hvp for products with the matrix.",
-        )
+    if budget is None or peak <= budget:
+        return
+    if result_bytes == peak:
+        need = f"The result alone takes {peak:,} bytes"
+    elif result_bytes:
+        need = (f"The smallest chunk, chunk_size=1, would need {peak:,} bytes "
+                f"({readable_bytes(result_bytes)} of them the result)")
+    else:
+        need = f"The computation is predicted to need {peak:,} bytes"
+    raise LimitError(
+        "over-memory-budget", f"{need}, more than max_memory_bytes = {budget:,}; nothing was allocated.",
+        hint=f"max_memory_bytes={peak} would do; or ask for fewer inputs (argnums) or rows, or use hvp for products "
+             "with the matrix.",
+    )

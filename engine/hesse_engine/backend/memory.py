@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hesse_engine.ir.graph import Array
+
 ALIGNMENT = 64
+
+
+def address_of(array: Array) -> int:
+    found: int = array.__array_interface__["data"][0]
+    return found
 
 
 def aligned(size: int) -> int:

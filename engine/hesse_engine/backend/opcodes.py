@@ -6,6 +6,9 @@ An instruction is six int64: opcode, destination, a, b, c and the bits of a floa
     CONST       register d <- immediate                     BIND        register d is the memory at address a
     STORE       strip at address b <- register a            STORE_BOOL  the same into bytes
     ACCUMULATE  sums at address b <- + register a, with c the number of its partial sum
+    ADD         memory at address b <- + register a
+    GATHER      register d <- memory at address a + table at address b      (int32 tables hold offsets in elements)
+    SCATTER     memory at address b + table at address c (+ table at address d) <- + register a
     rows        register d <- phi(registers a, b, c; immediate)
 """
 
@@ -16,9 +19,10 @@ from hesse_engine.ir.rows import ROWS, Row
 
 STRIP = 256  # elements of a register: 2 kB of float64, so a dozen registers stay in the first-level cache
 
-LOAD, LOAD_BOOL, CONST, BIND, STORE, STORE_BOOL, ACCUMULATE = range(7)
+LOAD, LOAD_BOOL, CONST, BIND, STORE, STORE_BOOL, ACCUMULATE, ADD, GATHER, SCATTER = range(10)
 VM_ROWS: dict[str, Row] = {name: ROWS[name] for name in sorted(ROWS) if ROWS[name].vm is not None}
-FIRST_ROW = 7
+FIRST_ROW = 10
+TABLE_SIZE = 4  # bytes of a table's element
 OPCODES: dict[str, int] = {name: FIRST_ROW + k for k, name in enumerate(VM_ROWS)}
 OPCODES["convert"] = OPCODES["stop_gradient"]  # a boolean is 0.0 or 1.0 already: only the name of its type changes
 ARITY: tuple[int, ...] = tuple([row.arity or 0 for row in VM_ROWS.values()])
@@ -28,5 +32,6 @@ COUNT = FIRST_ROW + len(VM_ROWS)
 (PROLOGUE, CODE_COUNT, ADDRESS_COUNT, RANK, INNER, BLOCK, POOL, POINTERS, CURSORS, INDICES, PARTIALS, CODE_AT,
  ADDRESSES_AT) = range(13)
 HEADER = 13
+TRANSPOSE = -1  # as the rank: not a region, but T + T' of the INNER rows of buffer 0, part PROLOGUE of CODE_COUNT
 WIDTH = 6  # words of an instruction
 ADDRESS = 3  # words of an address before its outer strides: buffer, byte offset, inner stride in elements

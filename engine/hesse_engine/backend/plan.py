@@ -18,8 +18,9 @@ CHUNK_LANES = 8  # doubles in the widest vector register
 class Plan:
     """How one operation will be computed.
 
-    `columns` counts the sweeps a matrix result needs (columns forward, rows reverse), done `chunk_size` at a time in
-    `chunks` rounds; 0 for operations without a matrix result. Bytes and flops are predictions.
+    `columns` counts the sweeps a matrix result needs (columns forward, rows reverse; for a sparse result the colors of
+    its pattern), done `chunk_size` at a time in `chunks` rounds; 0 for operations without a matrix result, and for
+    methods that need none. Bytes, flops and seconds are predictions; bytes read and written are those of one call.
     """
 
     operation: str
@@ -34,6 +35,10 @@ class Plan:
     flops: int
     result_bytes: int
     predicted_peak_bytes: int
+    colors: int = 0
+    bytes_read: int = 0
+    bytes_written: int = 0
+    predicted_seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -41,12 +46,23 @@ class Plan:
     def __str__(self) -> str:
         lines = [f"{self.operation} by {self.strategy} on {self.device}, {self.threads} thread(s)"]
         if self.columns:
-            lines.append(f"  {self.columns} columns, {self.chunk_size} at a time in {self.chunks} chunk(s)")
+            unit = "colors of the pattern" if self.colors else "columns"
+            lines.append(f"  {self.columns} {unit}, {self.chunk_size} at a time in {self.chunks} chunk(s)")
         lines.append(f"  {self.nodes} nodes, {self.derived_nodes} after derivation, about {self.flops:,} flops")
         lines.append(
             f"  result {readable_bytes(self.result_bytes)}, predicted peak {readable_bytes(self.predicted_peak_bytes)}"
         )
+        if self.predicted_seconds:
+            lines.append(f"  reads {readable_bytes(self.bytes_read)}, writes {readable_bytes(self.bytes_written)}, "
+                         f"predicted {readable_seconds(self.predicted_seconds)}")
         return "\n".join(lines)
+
+
+def readable_seconds(seconds: float) -> str:
+    for unit, factor in (("s", 1.0), ("ms", 1e3)):
+        if seconds * factor >= 1.0:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} us"
 
 
 def readable_bytes(count: int) -> str:
@@ -71,7 +87,7 @@ def chosen_chunk(columns: int, widest: int, itemsize: int, cap: int | None) -> i
 
 
 def flops_of(nodes: Iterable[Node]) -> int:
-    """One flop an element of an elementwise node, two a multiply-add of a contraction."""
+    """One flop an element of an elementwise node, two a multiply-add of a contraction; a loop's body at every step."""
     total = 0
     for node in nodes:
         if node.op == "contract":
@@ -81,8 +97,18 @@ def flops_of(nodes: Iterable[Node]) -> int:
             for letter, length in zip(node.attrs["subscripts"].split(",")[0], a.shape, strict=True):
                 summed *= 1 if letter in kept else length
             total += 2 * node.size * summed
+        elif node.op in _FACTORED:
+            matrix, solved = node.args[0], node.size if len(node.args) > 1 else 0
+            total += int((_FACTORED[node.op] * matrix.size + 2 * solved) * matrix.shape[-1])
+        elif "body" in node.attrs:
+            total += node.attrs["length"] * flops_of(node.attrs["body"].order)
         elif ROWS[node.op].vm is not None:
             total += node.size
         elif node.op == "sum":
             total += node.args[0].size
     return total
+
+
+# Flops of factoring an n x n matrix, over n^3 (Golub and Van Loan, Matrix Computations, 4th ed., sections 3.2 and 4.2).
+_FACTORED = {"cholesky": 1 / 3, "cholesky_solve": 0.0, "cholesky_inv": 2 / 3, "triangular_solve": 0.0, "solve": 2 / 3,
+             "inv": 2.0, "logabsdet": 2 / 3, "signdet": 2 / 3}

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
 
 from hesse_engine.backend import kernels, reference
-from hesse_engine.backend.lower import Lowered, lower
+from hesse_engine.backend.hot import Heat, heat_of
+from hesse_engine.backend.lower import Lowered, Target, lower
 from hesse_engine.backend.workspace import Workspace
 from hesse_engine.errors import InputError
 from hesse_engine.ir.graph import FLOAT32, FLOAT64, Array, Node
 from hesse_engine.ir.rows import VIEWS
 from hesse_engine.ir.walk import reachable
+from hesse_engine.structure.regions import Sink
 
-Tier = Literal["vm", "reference"]
-TIERS = ("auto", "vm", "reference")
+Tier = Literal["jit", "vm", "reference"]
+TIERS = ("auto", "jit", "vm", "reference")
 POOLED = 4  # workspaces kept for the next runs of a program
 POOLED_BYTES = 1 << 26  # a workspace above this is given back to the system after its run
 
@@ -24,16 +26,21 @@ POOLED_BYTES = 1 << 26  # a workspace above this is given back to the system aft
 class Program:
     """Made by `build_program`. `run` may be called from several threads at once."""
 
-    def __init__(self, inputs: Sequence[Node], outputs: Sequence[Node], threads: int, tier: str) -> None:
+    def __init__(
+        self, inputs: Sequence[Node], outputs: Sequence[Node], threads: int, tier: str, sinks: Sequence[Sink],
+        targets: Sequence[Target],
+    ) -> None:
         self.inputs, self.outputs, self.threads = tuple(inputs), tuple(outputs), threads
+        self.sinks, self.targets = tuple(sinks), tuple(targets)
         self._asked = tier
-        self._order = reachable(outputs)
+        self._order = reachable([*outputs, *[s.node for s in sinks]])
         self._dtypes = [d for d in (FLOAT64, FLOAT32) if any([n.dtype is d for n in self._order])] or [FLOAT64]
         self._signature = [(n.shape, n.dtype) for n in self.inputs]
         self._lowered: Lowered | None = None
         self._kernels: dict[str, kernels.Kernel] = {}
+        self._heat: Heat | None = None
         self._pool: list[Workspace] = []
-        if tier == "vm":
+        if tier in ("vm", "jit"):
             kernels.load(self._dtypes)
             self._kernels = {str(d): kernels.require(d) for d in self._dtypes}
         self._lower()
@@ -44,13 +51,19 @@ class Program:
             found = {str(d): kernels.kernel(d) for d in self._dtypes}
             if all([k is not None for k in found.values()]):
                 self._kernels = {name: k for name, k in found.items() if k is not None}
-                self._lowered = lower(self.inputs, self.outputs, self._order, self.threads)
+                lowered = lower(self.inputs, self.outputs, self._order, self.threads, self.sinks, self.targets)
+                self._heat = None if self._asked == "vm" else heat_of(lowered.steps)
+                if self._asked == "jit" and self._heat is not None:
+                    self._heat.compile()
+                self._lowered = lowered
         return self._lowered
 
     @property
     def tier(self) -> Tier:
-        """What answers the next run."""
-        return "reference" if self._lower() is None else "vm"
+        """What answers the next run: 'jit' where every large region has a kernel of its own."""
+        if self._lower() is None:
+            return "reference"
+        return "jit" if self._heat is not None and self._heat.is_fused else "vm"
 
     @property
     def fallbacks(self) -> tuple[str, ...]:
@@ -64,8 +77,10 @@ class Program:
         lowered = self._lower()
         return _reference_bytes(self._order, self.outputs) if lowered is None else lowered.predicted_bytes
 
-    def run(self, arrays: Sequence[Array]) -> list[Array]:
-        """Values of the outputs: fresh row-major arrays, which share memory with nothing.
+    def run(self, arrays: Sequence[Array], targets: Sequence[Array] | None = None) -> list[Array]:
+        """Values of the outputs: fresh row-major arrays, which share memory with nothing. Sinks add into `targets`.
+
+        Targets that are not given are made anew, and follow the outputs.
 
         Raises:
             InputError: `wrong-inputs`, if an array's shape or dtype is not its input's.
@@ -78,23 +93,73 @@ class Program:
                                                  f"{dtype}{list(shape)}.")
         lowered = self._lowered or self._lower()
         if lowered is None:
-            return self._interpret(arrays)
+            return self._interpret(arrays, targets)
         try:
             workspace = self._pool.pop()
         except IndexError:
-            workspace = Workspace(lowered, self._kernels)
-        results = workspace.run(arrays)  # one that failed midway is not pooled
+            workspace = Workspace(lowered, self._kernels, self._heat)
+        if self._heat is not None and workspace.fused is not self._heat.refresh():  # kernels have become ready
+            workspace = Workspace(lowered, self._kernels, self._heat)
+        results = workspace.run(arrays, targets)  # one that failed midway is not pooled
         if len(self._pool) < POOLED and lowered.arena_bytes <= POOLED_BYTES:
             self._pool.append(workspace)
         return results
 
-    def _interpret(self, arrays: Sequence[Array]) -> list[Array]:
-        values = reference.run(self.outputs, dict(zip(self.inputs, arrays, strict=True)))
+    def quick(self) -> Callable[[Array], Array] | None:
+        """A shorter way for one small input and one small target: `run`, for an array that has been checked.
+
+        None where the program is of another kind, or the VM is not loaded.
+        """
+        lowered, kernels = self._lowered or self._lower(), self._kernels
+        if lowered is None or Workspace(lowered, kernels).quick() is None:
+            return None
+        pool: list[Callable[[Array], Array]] = []
+
+        def run(x: Array) -> Array:
+            try:
+                step = pool.pop()
+            except IndexError:
+                made = Workspace(lowered, kernels).quick()
+                assert made is not None
+                step = made
+            found = step(x)
+            pool.append(step)
+            return found
+
+        return run
+
+    def _interpret(self, arrays: Sequence[Array], targets: Sequence[Array] | None) -> list[Array]:
+        wanted = [*self.outputs, *[s.node for s in self.sinks]]
+        values = reference.run(wanted, dict(zip(self.inputs, arrays, strict=True)))
+        added = values[len(self.outputs):]
+        values = values[:len(self.outputs)]
         results: list[Array] = []
         for node, value in zip(self.outputs, values, strict=True):
             is_own = _is_fresh(node, value) and not any([value is r for r in results])
             results.append(value if is_own else np.array(value, node.dtype, order="C", copy=True))
-        return results
+        made = targets
+        if made is None:
+            made = [t.start() if t.output is None else results[t.output] for t in self.targets]
+        for target, memory in zip(self.targets, made, strict=True):
+            if target.output is not None and memory is not results[target.output]:
+                memory[...] = results[target.output]
+        for sink, value in zip(self.sinks, added, strict=True):
+            add_into(made[sink.target].reshape(-1), sink, value)
+        return results if targets is not None else [*results, *made]
+
+
+def add_into(target: Array, sink: Sink, value: Array) -> None:
+    """What a sink means, in NumPy."""
+    shape = value.shape
+    slots = np.full(shape, sink.offset)
+    for axis, (length, stride) in enumerate(zip(shape, sink.strides, strict=True)):
+        slots += (np.arange(length) * stride).reshape([-1 if k == axis else 1 for k in range(len(shape))])
+    for table in sink.tables:
+        offsets = table.node.value
+        assert offsets is not None
+        size = offsets.itemsize
+        slots += np.lib.stride_tricks.as_strided(offsets, shape, [s * size for s in table.strides])
+    np.add.at(target, slots, value)
 
 
 def _is_fresh(node: Node, value: Array) -> bool:
@@ -104,7 +169,13 @@ def _is_fresh(node: Node, value: Array) -> bool:
 
 
 def build_program(
-    inputs: Sequence[Node], outputs: Sequence[Node], *, threads: int = 1, tier: str = "auto"
+    inputs: Sequence[Node],
+    outputs: Sequence[Node],
+    *,
+    threads: int = 1,
+    tier: str = "auto",
+    sinks: Sequence[Sink] = (),
+    targets: Sequence[Target] = (),
 ) -> Program:
     """A program for `outputs` as a function of `inputs`.
 
@@ -112,17 +183,20 @@ def build_program(
         inputs: the input nodes, in the order in which `run` takes their arrays.
         outputs: any nodes that depend on no other input.
         threads: how many threads a large region may use.
-        tier: 'vm' waits for the VM, 'reference' never uses it, 'auto' uses it from the run on by which it is loaded.
+        sinks: what is added into targets, each run.
+        targets: what the memory is like that sinks add into.
+        tier: 'vm' waits for the VM and stays with it, 'reference' never uses it, 'auto' uses it from the run on by
+            which it is loaded, and kernels for hot regions likewise; 'jit' waits for both.
 
     Raises:
         InputError: `bad-option`.
-        StateError: `not-ready`, if tier is 'vm' and the VM cannot be loaded.
+        StateError: `not-ready`, if tier is 'vm' or 'jit' and the VM cannot be loaded.
     """
     if tier not in TIERS:
         raise InputError("bad-option", f"There is no tier {tier!r}; allowed are {', '.join(TIERS)}.")
     if threads < 1:
         raise InputError("bad-option", f"threads must be at least 1, not {threads}.")
-    return Program(inputs, outputs, threads, tier)
+    return Program(inputs, outputs, threads, tier, sinks, targets)
 
 
 def _reference_bytes(order: Sequence[Node], outputs: Sequence[Node]) -> int:

@@ -12,9 +12,10 @@ _NAME = re.compile(r"[a-z_]\w*")
 _HEAD = '''"""Generated from the op table of hesse_engine: the strip VM for {dtype}."""
 import math
 import numpy as np
-from numba import njit
+from numba import int64, njit
 from hesse_engine.backend.vm import load_{dtype} as load, store_{dtype} as store
 from hesse_engine.backend.vm import load_float64, store_float64, load_int64, store_int64, load_uint8, store_uint8
+from hesse_engine.backend.vm import load_int32
 
 F = np.{dtype}
 ZERO, ONE = F(0), F(1)
@@ -46,6 +47,9 @@ def vm(table, buffers, work):
     """Run the region `table` over all strips. Addresses of int64 words: the table, the buffers' addresses, scratch."""
     prologue, count = load_int64(table, {oc.PROLOGUE}), load_int64(table, {oc.CODE_COUNT})
     addresses, rank = load_int64(table, {oc.ADDRESS_COUNT}), load_int64(table, {oc.RANK})
+    if rank == {oc.TRANSPOSE}:
+        add_transpose(load_int64(buffers, 0), load_int64(table, {oc.INNER}), prologue, count)
+        return
     inner, block = load_int64(table, {oc.INNER}), load_int64(table, {oc.BLOCK})
     pool = load_int64(table, {oc.POOL})
     pointers, cursors = work + load_int64(table, {oc.POINTERS}), work + load_int64(table, {oc.CURSORS})
@@ -149,6 +153,44 @@ def vm(table, buffers, work):
                         else:
                             for k in range(m):
                                 store(p, k * step, load(p, k * step) + load(of, k))
+                    elif op == {oc.ADD}:
+                        step = load_int64(rows + b * width, 2)
+                        p = load_int64(cursors, b) + s * step * SIZE
+                        of = load_int64(pointers, a)
+                        if step == 1:
+                            for k in range(m):
+                                store(p, k, load(p, k) + load(of, k))
+                        elif step == 0:
+                            store(p, 0, load(p, 0) + strip_sum(of, m))
+                        else:
+                            for k in range(m):
+                                store(p, k * step, load(p, k * step) + load(of, k))
+                    elif op == {oc.GATHER}:
+                        step, next = load_int64(rows + a * width, 2), load_int64(rows + b * width, 2)
+                        p = load_int64(cursors, a) + s * step * SIZE
+                        t = load_int64(cursors, b) + s * next * {oc.TABLE_SIZE}
+                        to = load_int64(pointers, d)
+                        if step == 0 and next == 1:
+                            for k in range(m):
+                                store(to, k, load(p, int64(load_int32(t, k))))
+                        else:
+                            for k in range(m):
+                                store(to, k, load(p, k * step + load_int32(t, k * next)))
+                    elif op == {oc.SCATTER}:
+                        step, next = load_int64(rows + b * width, 2), load_int64(rows + c * width, 2)
+                        p = load_int64(cursors, b) + s * step * SIZE
+                        t = load_int64(cursors, c) + s * next * {oc.TABLE_SIZE}
+                        of = load_int64(pointers, a)
+                        if d >= 0:
+                            last = load_int64(rows + d * width, 2)
+                            u = load_int64(cursors, d) + s * last * {oc.TABLE_SIZE}
+                            for k in range(m):
+                                j = k * step + load_int32(t, k * next) + load_int32(u, k * last)
+                                store(p, j, load(p, j) + load(of, k))
+                        else:
+                            for k in range(m):
+                                j = k * step + load_int32(t, k * next)
+                                store(p, j, load(p, j) + load(of, k))
                     else:
                         row_op(op, m, pointers, d, a, b, c, v)
                 first = prologue
@@ -169,6 +211,20 @@ def vm(table, buffers, work):
                     store_int64(cursors, k, load_int64(cursors, k) - stride * (length - 1))
                 axis -= 1
         start = stop
+'''
+
+# T <- T + T' in place, rows of tiles part, part + parts, ...: both tiles of a pair are in the cache.
+_ADD_TRANSPOSE = '''
+@njit(error_model="numpy")
+def add_transpose(at, n, part, parts):
+    for i0 in range(64 * part, n, 64 * parts):
+        for j0 in range(0, i0 + 1, 64):
+            for i in range(i0, min(n, i0 + 64)):
+                row = at + i * n * SIZE
+                for j in range(j0, min(i + 1, j0 + 64)):
+                    total = load(row, j) + load(at, j * n + i)
+                    store(row, j, total)
+                    store(at, j * n + i, total)
 '''
 
 # Eight partial sums in float64, added in pairs: one order on every machine, and eight lanes for the vectorizer.
@@ -222,6 +278,11 @@ def vm_source(dtype: str, vectors: Sequence[str] = ()) -> str:
 
     `vectors`: the functions that the vector library has. Rows that need another one use scalar functions.
     """
+    return "\n".join([preamble(dtype, vectors), _ADD_TRANSPOSE, _rows(vectors), _ENTRY])
+
+
+def preamble(dtype: str, vectors: Sequence[str]) -> str:
+    """What the loops call: memory access, the functions of the op table, sums of a strip."""
     head = _HEAD.format(dtype=dtype) + f"SIZE = {8 if dtype == 'float64' else 4}\n"
     functions = [_FUNCTIONS.format(name=n, parameters=p, body=b) for n, (p, b) in FUNCTIONS.items()]
     if vectors:
@@ -230,7 +291,7 @@ def vm_source(dtype: str, vectors: Sequence[str] = ()) -> str:
         operands = "xs, ys" if name == "pow" else "xs"
         lanes = 4 if dtype == "float64" else 8
         functions.append(_VECTOR.format(name=name, dtype=dtype, operands=operands, lanes=lanes))
-    return "\n".join([head, *functions, _STRIP_SUM, _rows(vectors), _ENTRY])
+    return "\n".join([head, *functions, _STRIP_SUM])
 
 
 def _rows(vectors: Sequence[str]) -> str:
@@ -242,12 +303,18 @@ def _rows(vectors: Sequence[str]) -> str:
         lines.append(f"    {keyword} op == {OPCODES[name]}:  # {name}")
         operands = "xyz"[: row.arity or 0]
         lines += [f"        {p}s = load_int64(pointers, {s})" for p, s in zip(operands, "abc", strict=False)]
-        passes = PASSES.get(name, ())
-        if not passes or not _needs(passes) <= set(vectors):
-            passes = (row.vm.format("x", "y", "z"),)
-        for text in passes:
-            lines += _pass(text, operands, name)
+        lines += ["        " + line for line in pass_lines(name, vectors)]
     return "\n".join(lines) + "\n"
+
+
+def pass_lines(name: str, vectors: Sequence[str]) -> list[str]:
+    """The loops of the row `name` over m elements: strips at xs, ys, zs and immediate v -> strip at rs."""
+    row = VM_ROWS[name]
+    assert row.vm is not None
+    passes = PASSES.get(name, ())
+    if not passes or not _needs(passes) <= set(vectors):
+        passes = (row.vm.format("x", "y", "z"),)
+    return [line for text in passes for line in _pass(text, "xyz"[: row.arity or 0], name)]
 
 
 def _needs(passes: Sequence[str]) -> set[str]:
@@ -259,7 +326,6 @@ def _pass(text: str, operands: str, name: str) -> list[str]:
         function, _, source = text[1:].partition(" ")
         # the exponents: the second operand, or the constant that a pass before has put into the result
         exponents = ", ys" if name == "power" else ", rs" if name == "power_scalar" else ""
-        return [f"        strip_{function}(rs, {source or 'x'}s{exponents}, m)"]
+        return [f"strip_{function}(rs, {source or 'x'}s{exponents}, m)"]
     read = [p for p in (*operands, "r") if p in _NAME.findall(text)]
-    return ["        for k in range(m):", *[f"            {p} = load({p}s, k)" for p in read],
-            f"            store(rs, k, {text})"]
+    return ["for k in range(m):", *[f"    {p} = load({p}s, k)" for p in read], f"    store(rs, k, {text})"]

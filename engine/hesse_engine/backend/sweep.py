@@ -5,7 +5,7 @@ What does not depend on the seeds is computed once; per chunk runs only what doe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ from hesse_engine.backend.device import check_threads
 from hesse_engine.backend.matrix import Blocks, check_budget
 from hesse_engine.backend.plan import chosen_chunk, flops_of
 from hesse_engine.backend.program import Program, build_program
+from hesse_engine.derivatives import Columns, Sweep, concatenated
 from hesse_engine.ir.graph import Array, DType, Node, apply, flat, is_zero
 from hesse_engine.ir.rows import VIEWS
 from hesse_engine.ir.walk import dependents, reachable
@@ -23,7 +24,7 @@ from hesse_engine.transforms.jvp import push_forward
 from hesse_engine.transforms.vjp import pull_back
 
 if TYPE_CHECKING:
-    from hesse_engine.derivatives import Problem, Sweep
+    from hesse_engine.derivatives import Problem
 
 
 class LinearMap:
@@ -41,10 +42,7 @@ class LinearMap:
         self.dtype: DType = np.result_type(*[n.dtype for n in self.seeded]) if self.seeded else np.dtype(np.float64)
         builder = (self.seeded or self.faces)[0].builder
         self.placeholders = [builder.input("seed", n.shape, n.dtype) for n in self.seeded]
-        if is_forward:
-            moved = push_forward(sweep.rows, dict(zip(sweep.wrt, self.placeholders, strict=True)))
-        else:
-            moved = pull_back(sweep.rows, self.placeholders, sweep.wrt)
+        moved = _moved(sweep, self.placeholders)
         live = [t if t is not None and not is_zero(t) else None for t in moved]
         simple = iter(simplify_nodes([t for t in live if t is not None]))
         self.images: list[Node | None] = [None if t is None else next(simple) for t in live]
@@ -68,6 +66,31 @@ class LinearMap:
         return max([n.size for n in dependents(order, set(self.placeholders))], default=1)
 
 
+def _moved(sweep: Sweep, seeds: Sequence[Node]) -> Sequence[Node | None]:
+    """J t forward, t' J reverse; chosen columns are spread into tangents, or picked from cotangents."""
+    columns = sweep.columns
+    if sweep.mode == "forward":
+        tangents = seeds if columns is None else _spread(seeds[0], columns)
+        return push_forward(sweep.rows, dict(zip(sweep.wrt if columns is None else columns.of, tangents, strict=True)))
+    if columns is None:
+        return pull_back(sweep.rows, seeds, sweep.wrt)
+    pulled = pull_back(sweep.rows, seeds, columns.of)
+    if all([c is None for c in pulled]):
+        return [None]
+    filled = [x.builder.zeros(x.shape, x.dtype) if c is None else c for c, x in zip(pulled, columns.of, strict=True)]
+    return [apply("take", concatenated(filled), columns.positions)]
+
+
+def _spread(seed: Node, columns: Columns) -> list[Node]:
+    """The tangents of all inputs whose elements at the chosen positions are those of `seed`, the others zero."""
+    whole, found, at = apply("scatter_add", seed, columns.positions, axis=0, size=flat(columns.of)), [], 0
+    for x in columns.of:
+        part = apply("reshape", apply("slice", whole, start=(at,), count=(x.size,)), shape=x.shape)
+        found.append(apply("convert", part, dtype=x.dtype))
+        at += x.size
+    return found
+
+
 def frontier(outputs: Sequence[Node], seeds: Node) -> list[Node]:
     """What the seeded part of `outputs` takes from the rest; views are left to the seeded part."""
     order = reachable(outputs)
@@ -87,9 +110,14 @@ def frontier(outputs: Sequence[Node], seeds: Node) -> list[Node]:
 
 
 class SweepProgram:
-    """A sweep of fixed width: `run(inputs)` gives the blocks [row][wrt] of shape row.shape + wrt.shape."""
+    """A sweep of fixed width: `run(inputs)` gives the blocks [row][wrt] of shape row.shape + wrt.shape.
 
-    def __init__(self, linear: LinearMap, problem: Problem, width: int) -> None:
+    `extra` nodes, which depend on no seed, are evaluated along with it.
+    """
+
+    layout = "dense"
+
+    def __init__(self, linear: LinearMap, problem: Problem, width: int, extra: Sequence[Node] = ()) -> None:
         options, inputs = problem.options, problem.graph.inputs
         threads, tier = check_threads(options.threads), options.tier
         self.linear, self.width, self.preallocate = linear, width, options.preallocate
@@ -103,10 +131,13 @@ class SweepProgram:
         self.seeds, self.images = linear.batched(max(width, 1))
         # with one chunk there is nothing to hoist
         self.hoisted = frontier(self.images, self.seeds) if self.chunks > 1 else []
+        self.extra = list(extra)
+        early, late = (self.extra, []) if self.chunks != 1 else ([], self.extra)
         self.before: Program | None = None
-        if self.hoisted:
-            self.before = build_program(inputs, self.hoisted, threads=threads, tier=tier)
-        self.program = build_program([*inputs, *self.hoisted, self.seeds], self.images, threads=threads, tier=tier)
+        if self.hoisted or early:
+            self.before = build_program(inputs, [*self.hoisted, *early], threads=threads, tier=tier)
+        outputs = [*self.images, *late]
+        self.program = build_program([*inputs, *self.hoisted, self.seeds], outputs, threads=threads, tier=tier)
 
     @property
     def programs(self) -> list[Program]:
@@ -135,50 +166,54 @@ class SweepProgram:
 
     @property
     def nodes(self) -> list[Node]:
-        return [*self.hoisted, *self.images]
+        return [*self.hoisted, *self.extra, *self.images]
 
     @property
     def flops(self) -> int:
-        once = reachable(self.hoisted)
+        once = reachable([*self.hoisted, *self.extra])
         return flops_of(once) + self.chunks * flops_of(set(reachable(self.images)) - set(once))
 
-    def run(self, inputs: Sequence[Array]) -> Blocks:
-        hoisted = [] if self.before is None else self.before.run(inputs)
-        collect = self._write if self.preallocate or self.chunks <= 1 else self._concatenate
-        return collect([*inputs, *hoisted])
+    def run(self, inputs: Sequence[Array], out: Array | None = None) -> Blocks:
+        """The blocks; the only one may be written into `out`, of its shape and dtype."""
+        return self.run_with_extra(inputs, out)[0]
 
-    def _chunk(self, arrays: Sequence[Array], start: int) -> list[Array]:
-        """The images of seeds start, start + 1, ...; the last chunk is computed with zero seeds, then cut."""
-        count = self.linear.count
-        seeds = np.zeros((count, self.width), self.linear.dtype)
-        width = min(self.width, count - start)
-        seeds[np.arange(start, start + width), np.arange(width)] = 1.0
-        found = iter(self.program.run([*arrays, seeds]))
-        faces = zip(self.linear.faces, self.linear.images, strict=True)
-        return [
-            np.zeros((face.size, width), face.dtype) if image is None
-            else next(found).reshape(face.size, self.width)[:, :width]
-            for face, image in faces
-        ]
+    def run_with_extra(self, inputs: Sequence[Array], out: Array | None = None) -> tuple[Blocks, list[Array]]:
+        """The blocks, and the values of the extra nodes."""
+        extra: list[Array] = []
+        pieces = self.pieces(inputs, extra)
+        if not self.preallocate and self.chunks > 1:  # all chunks kept, then joined: torch's default for jacrev
+            kept = [parts for _, parts in pieces]
+            pieces = iter([(0, [np.concatenate(parts, axis=1) for parts in zip(*kept, strict=True)])])
+        elif self._is_direct and out is None:
+            ((_, parts),) = pieces
+            return [[self._shaped(p, i)] for i, p in enumerate(parts)], extra
+        blocks = self._empty() if out is None else [[out.reshape(self.rows[0].size, self.wrt[0].size)]]
+        for start, parts in pieces:
+            self._place(blocks, parts, start)
+        return [[b.reshape(self._shape(i, j)) for j, b in enumerate(row)] for i, row in enumerate(blocks)], extra
 
-    def _write(self, arrays: Sequence[Array]) -> Blocks:
-        """Chunks straight into blocks that were allocated once."""
-        linear = self.linear
-        if self._is_direct:
-            parts = self._chunk(arrays, 0)
-            return [[self._shaped(p, i)] for i, p in enumerate(parts)]
-        blocks = self._empty()
-        for start in range(0, linear.count, max(self.width, 1)):
-            self._place(blocks, self._chunk(arrays, start), start)
-        return [[b.reshape(self._shape(i, j)) for j, b in enumerate(row)] for i, row in enumerate(blocks)]
+    def pieces(self, inputs: Sequence[Array], extra: list[Array] | None = None) -> Iterator[tuple[int, list[Array]]]:
+        """(start, the images of seeds start, start + 1, ...) chunk by chunk; values of the extra nodes go to `extra`.
 
-    def _concatenate(self, arrays: Sequence[Array]) -> Blocks:
-        """All chunks kept, then joined: torch's default for jacrev."""
-        linear = self.linear
-        chunks = [self._chunk(arrays, start) for start in range(0, linear.count, self.width)]
-        blocks = self._empty()
-        self._place(blocks, [np.concatenate(parts, axis=1) for parts in zip(*chunks, strict=True)], 0)
-        return [[b.reshape(self._shape(i, j)) for j, b in enumerate(row)] for i, row in enumerate(blocks)]
+        The last chunk is computed with zero seeds, then cut.
+        """
+        found = [] if self.before is None else self.before.run(inputs)
+        hoisted, kept = found[:len(self.hoisted)], found[len(self.hoisted):]
+        count, live = self.linear.count, len(self.images)
+        for start in range(0, count, max(self.width, 1)):
+            seeds = np.zeros((count, self.width), self.linear.dtype)
+            width = min(self.width, count - start)
+            seeds[np.arange(start, start + width), np.arange(width)] = 1.0
+            outputs = self.program.run([*inputs, *hoisted, seeds])
+            kept = kept or outputs[live:]
+            images, faces = iter(outputs), zip(self.linear.faces, self.linear.images, strict=True)
+            yield start, [
+                np.zeros((face.size, width), face.dtype) if image is None
+                else next(images).reshape(face.size, self.width)[:, :width]
+                for face, image in faces
+            ]
+        if extra is not None:
+            extra.extend(kept)
 
     def _shape(self, i: int, j: int) -> tuple[int, ...]:
         return (*self.rows[i].shape, *self.wrt[j].shape)
@@ -206,20 +241,21 @@ class SweepProgram:
             at += node.size
 
 
-def fitting_sweep(sweep: Sweep, problem: Problem) -> SweepProgram:
+def fitting_sweep(sweep: Sweep, problem: Problem, extra: Sequence[Node] = (), layout: str = "dense") -> SweepProgram:
     """The sweep in chunks of the planned width, or of a smaller one whose predicted peak is within the budget."""
     linear, options = LinearMap(sweep), problem.options
     width = chosen_chunk(linear.count, linear.widest, linear.dtype.itemsize, options.chunk_size)
     budget = options.max_memory_bytes
-    if budget is not None:
+    if budget is not None and layout != "diag":
         result = sum([r.size for r in sweep.rows]) * sum([x.size for x in sweep.wrt]) * linear.dtype.itemsize
-        check_budget(result, options)
+        check_budget(result, options, result)
     while True:
-        program = SweepProgram(linear, problem, width)
-        peak = program.result_bytes + program.workspace_bytes
+        program = SweepProgram(linear, problem, width, extra)
+        result = program.result_bytes if layout != "diag" else linear.count * linear.dtype.itemsize
+        peak = result + program.workspace_bytes
         if budget is None or peak <= budget:
             return program
         if width <= 1:
-            check_budget(peak, options, program.result_bytes)
-        spare = max(0, budget - program.result_bytes)
+            check_budget(peak, options, result)
+        spare = max(0, budget - result)
         width = max(1, min(width - 1, int(width * spare / max(1, program.workspace_bytes))))

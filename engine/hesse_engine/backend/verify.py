@@ -5,7 +5,7 @@ Plain Python on purpose: a region has some ten instructions, for which a NumPy c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hesse_engine.backend import opcodes as oc
 from hesse_engine.errors import StateError
@@ -13,15 +13,20 @@ from hesse_engine.ir.graph import Array
 
 # What a register is: nothing yet, a pointer to memory that is only read, memory that may be written.
 _UNSET, _READABLE, _WRITABLE = range(3)
-_FILLS = (oc.LOAD, oc.LOAD_BOOL, oc.CONST, oc.BIND)
+_FILLS = (oc.LOAD, oc.LOAD_BOOL, oc.CONST, oc.BIND, oc.GATHER)
 
 
-def verify(table: Array, lengths: Sequence[int], size: int, scratch: int) -> None:
+def verify(
+    table: Array, lengths: Sequence[int], size: int, scratch: int, spans: Mapping[int, tuple[int, int]] | None = None
+) -> None:
     """Raise unless `table` stays inside buffers of `lengths` bytes and `scratch` bytes of work memory.
+
+    `spans`: the least and the largest offset in each buffer that holds a table of offsets.
 
     Invariants: the table is complete; opcodes are known; a register below the pool has storage; one above it is a
     pointer, set by exactly one LOAD or BIND that comes before every use; only a BIND makes memory writable; every
-    address stays in its buffer over the whole iteration space; partial sums are in range.
+    address stays in its buffer over the whole iteration space, whatever the offsets that tables add to it; partial sums
+    are in range.
     """
     words: list[int] = table.tolist()
     if len(words) < oc.HEADER:
@@ -42,8 +47,9 @@ def verify(table: Array, lengths: Sequence[int], size: int, scratch: int) -> Non
     code = [words[k:k + 5] for k in range(code_at, rows_at, oc.WIDTH)]
     partials = _check_scratch(words, scratch, size)
     sizes = _check_instructions(code, rows, words, size, partials)
-    for row, element in zip(rows, sizes, strict=True):
-        _check_address(row, shape, lengths, element)
+    reach = _table_reach(code, rows, spans or {}, size)
+    for at, (row, element) in enumerate(zip(rows, sizes, strict=True)):
+        _check_address(row, shape, lengths, element, reach.get(at, (0, 0)))
 
 
 def _refuse(reason: str) -> None:
@@ -76,21 +82,34 @@ def _check_instructions(
         if op >= oc.FIRST_ROW:
             _check_row(op - oc.FIRST_ROW, instruction, state)
             continue
-        if op in _FILLS:
-            row = _use_address(a, op == oc.LOAD_BOOL, sizes, rows, size) if op != oc.CONST else []
-            if op == oc.BIND or (op == oc.LOAD and row[2] == 1):
-                if at < prologue or not pool <= d < total or state[d] or row[2] != 1:
-                    _refuse("it sets a pointer that it may not set")
-                state[d] = _WRITABLE if op == oc.BIND else _READABLE
-            elif not 0 <= d < pool:
-                _refuse("it fills a register that has no storage")
+        if op not in _FILLS:
+            _check_write(instruction, state, sizes, rows, size)
+            if op == oc.ACCUMULATE and not 0 <= c < partials:
+                _refuse("a partial sum has no room")
             continue
-        _use_address(b, op == oc.STORE_BOOL, sizes, rows, size)
-        if not _is(state, a):
-            _refuse("it reads a register that is not set")
-        if op == oc.ACCUMULATE and not 0 <= c < partials:
-            _refuse("a partial sum has no room")
+        row = _use_address(a, 1 if op == oc.LOAD_BOOL else size, sizes, rows) if op != oc.CONST else []
+        if op == oc.GATHER:
+            _use_address(b, oc.TABLE_SIZE, sizes, rows)
+        if op == oc.BIND or (op == oc.LOAD and row[2] == 1):
+            if at < prologue or not pool <= d < total or state[d] or row[2] != 1:
+                _refuse("it sets a pointer that it may not set")
+            state[d] = _WRITABLE if op == oc.BIND else _READABLE
+        elif not 0 <= d < pool:
+            _refuse("it fills a register that has no storage")
     return [s or size for s in sizes]
+
+
+def _check_write(
+    instruction: Sequence[int], state: Sequence[int], sizes: list[int], rows: Sequence[list[int]], size: int
+) -> None:
+    """A store, a sum or an addition: of a register that is set, to an address with its tables."""
+    op, d, a, b, c = instruction
+    _use_address(b, 1 if op == oc.STORE_BOOL else size, sizes, rows)
+    if op == oc.SCATTER:
+        for t in (c, d) if d >= 0 else (c,):
+            _use_address(t, oc.TABLE_SIZE, sizes, rows)
+    if not _is(state, a):
+        _refuse("it reads a register that is not set")
 
 
 def _check_row(row: int, instruction: Sequence[int], state: Sequence[int]) -> None:
@@ -101,9 +120,29 @@ def _check_row(row: int, instruction: Sequence[int], state: Sequence[int]) -> No
         _refuse("it writes to a register that is not its own")
 
 
-def _use_address(at: int, is_bool: bool, sizes: list[int], rows: Sequence[list[int]], size: int) -> list[int]:
+def _table_reach(
+    code: Sequence[list[int]], rows: Sequence[list[int]], spans: Mapping[int, tuple[int, int]], size: int
+) -> dict[int, tuple[int, int]]:
+    """How far below and above its own elements each address may go, in bytes, because tables add to it."""
+    reach: dict[int, tuple[int, int]] = {}
+    for op, d, a, b, c in code:
+        if op not in (oc.GATHER, oc.SCATTER):
+            continue
+        base, tables = (a, (b,)) if op == oc.GATHER else (b, (c, d) if d >= 0 else (c,))
+        low = high = 0
+        for t in tables:
+            span = spans.get(rows[t][0])
+            if span is None:
+                _refuse("a table of offsets is not one")
+            else:
+                low, high = low + span[0], high + span[1]
+        before = reach.get(base, (0, 0))
+        reach[base] = min(before[0], low * size), max(before[1], high * size)
+    return reach
+
+
+def _use_address(at: int, element: int, sizes: list[int], rows: Sequence[list[int]]) -> list[int]:
     """The address `at`, which is used with one size of elements only."""
-    element = 1 if is_bool else size
     if not 0 <= at < len(rows) or sizes[at] not in (0, element):
         _refuse("an instruction names no address of it")
     sizes[at] = element
@@ -114,10 +153,12 @@ def _is(state: Sequence[int], register: int, least: int = _READABLE) -> bool:
     return 0 <= register < len(state) and state[register] >= least
 
 
-def _check_address(row: Sequence[int], shape: Sequence[int], lengths: Sequence[int], element: int) -> None:
+def _check_address(
+    row: Sequence[int], shape: Sequence[int], lengths: Sequence[int], element: int, reach: tuple[int, int]
+) -> None:
     if not 0 <= row[0] < len(lengths):
         _refuse("an address names no buffer")
-    low = high = row[1]
+    low, high = row[1] + reach[0], row[1] + reach[1]
     for stride, length in zip([*row[oc.ADDRESS:], row[2] * element], shape, strict=True):
         if stride < 0:
             low += stride * (length - 1)

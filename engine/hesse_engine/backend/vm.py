@@ -58,6 +58,7 @@ def _storer(kind: types.Type, word: ir.Type, size: int) -> Any:
 load_float64, store_float64 = _loader(types.float64, ir.DoubleType(), 8), _storer(types.float64, ir.DoubleType(), 8)
 load_float32, store_float32 = _loader(types.float32, ir.FloatType(), 4), _storer(types.float32, ir.FloatType(), 4)
 load_int64, store_int64 = _loader(types.int64, ir.IntType(64), 8), _storer(types.int64, ir.IntType(64), 8)
+load_int32 = _loader(types.int32, ir.IntType(32), 4)
 load_uint8, store_uint8 = _loader(types.uint8, ir.IntType(8), 1), _storer(types.uint8, ir.IntType(8), 1)
 
 
@@ -80,7 +81,7 @@ class _Locator:
         return "vm"
 
 
-def _disk_cache(function: Any, folder: Path, name: str, is_writable: bool) -> FunctionCache:
+def disk_cache(function: Any, folder: Path, name: str, is_writable: bool) -> FunctionCache:
     """Numba's cache of `function` in `folder`, whatever the process's own Numba settings say."""
 
     class Implementation(CompileResultCacheImpl):  # type: ignore[misc]
@@ -105,6 +106,13 @@ def _disk_cache(function: Any, folder: Path, name: str, is_writable: bool) -> Fu
     return Cache(function)
 
 
+def run_text(name: str, text: str) -> ModuleType:
+    """A module called `name` made of `text`, which is of our own table."""
+    module = sys.modules[name] = ModuleType(name)  # Numba looks a cached function's module up by name
+    exec(compile(text, f"<{name}>", "exec"), module.__dict__)  # noqa: S102
+    return module
+
+
 def load_vm(dtype: str) -> tuple[Kernel, bool, str]:
     """(kernel, whether it came from disk, why it is not kept there)."""
     if config.DISABLE_JIT:
@@ -115,12 +123,11 @@ def load_vm(dtype: str) -> tuple[Kernel, bool, str]:
     parts.append(f"{numba.__version__} {llvmlite.__version__} {sys.version}")
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
     name = f"hesse_vm_{dtype}_{digest}"
-    module = sys.modules[name] = ModuleType(name)  # Numba looks a cached function's module up by name
-    exec(compile(text, f"<{name}>", "exec"), module.__dict__)  # noqa: S102  (text of our own table)
+    module = run_text(name, text)
     dispatcher = njit(nogil=True, error_model="numpy")(module.vm)
     cache = locate()
     if cache.path is not None:
-        dispatcher._cache = _disk_cache(module.vm, cache.path, name, cache.is_writable)
+        dispatcher._cache = disk_cache(module.vm, cache.path, name, cache.is_writable)
     dispatcher.compile(SIGNATURE)
     dispatcher.disable_compile()
     return dispatcher, bool(dispatcher.stats.cache_hits), cache.reason

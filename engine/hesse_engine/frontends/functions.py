@@ -16,8 +16,8 @@ _BITWISE = {
 }
 # ufunc.reduce and ufunc.accumulate, under the names of the functions that they are
 _REDUCTIONS = {"add": "sum", "multiply": "prod", "maximum": "max", "minimum": "min", "logical_and": "all",
-               "logical_or": "any"}
-_SCANS = {"add": "cumsum", "multiply": "cumprod"}
+               "logical_or": "any", "logaddexp": "logaddexp.reduce"}
+_SCANS = {"add": "cumsum", "multiply": "cumprod", "logaddexp": "logaddexp.accumulate"}
 
 
 def operator(name: str, *operands: Any) -> Node:

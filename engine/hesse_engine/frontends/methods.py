@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hesse_engine.frontends import (
+    linear_algebra,
     manipulation,
     reductions,
     torch_arrays,
@@ -81,4 +82,7 @@ def names() -> list[str]:
     return [n for n in NUMPY if hasattr(np.ndarray, n)] + list(TORCH)
 
 
-__all__ = ["find", "is_torch_call", "names", "torch_arrays", "torch_functions", "torch_neural", "torch_shapes"]
+__all__ = [
+    "find", "is_torch_call", "linear_algebra", "names", "torch_arrays", "torch_functions", "torch_neural",
+    "torch_shapes",
+]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hesse_engine.arguments import check_differentiable
-from hesse_engine.derivatives import DERIVATIVES, Derived, Problem
+from hesse_engine.derivatives import DERIVATIVES, Derived, Problem, diagonals, trace
 from hesse_engine.errors import StateError
 from hesse_engine.ir.graph import Graph, Node, apply
 from hesse_engine.ir.shapes import convert
@@ -48,8 +48,9 @@ def derive(
     wrt = tuple([graph.inputs[k] for k in normalized_argnums(options.argnums, len(graph.inputs))])
     outputs = graph.outputs[:count]
     if operation != "value":
-        check_differentiable(operation, outputs, wrt, options)
-    problem = Problem(graph, outputs, graph.outputs[count:], wrt, options)
+        is_hessian = row.is_second_order and row.vector == "none"
+        check_differentiable("hessian" if is_hessian else operation, outputs, wrt, options)
+    problem = Problem(graph, outputs, graph.outputs[count:], wrt, options, graph)
     derived = row.derive(problem)
     replaced = dict(arguments or {})
     replaced.update({s: convert(a, s.dtype) for s, a in zip(derived.seeds, v, strict=True)})
@@ -58,18 +59,22 @@ def derive(
         return substitute(nodes, replaced)
 
     is_single = count == 1
-    if derived.sweep is not None:
-        value = _nested([put(blocks) for blocks in _unrolled(problem, derived)], operation, len(wrt))
+    value: Any
+    if row.reads != "all":
+        lines = diagonals([b for blocks in _unrolled(problem, derived) for b in blocks], wrt)
+        value = put(lines) if row.reads == "diag" else put([trace(lines)])[0]
+    elif derived.sweep is not None:
+        value = _nested([put(blocks) for blocks in _unrolled(problem, derived)], row.is_second_order, len(wrt))
     else:
         value = put(derived.value)
-    if is_single and (derived.sweep is not None or operation in ("value", "jvp")):
+    if is_single and (row.is_matrix or operation in ("value", "jvp")):
         value = value[0]
     output: Any = None
-    if row.is_pair:
+    if derived.output:
         found = put(derived.output)
         output = found[0] if is_single else found
     aux: Any = put(problem.aux)
-    return Result(value, output, aux)
+    return Result(value, output, aux, gradient=put(derived.gradient) or None)
 
 
 def _unrolled(problem: Problem, derived: Derived) -> list[list[Node]]:
@@ -84,8 +89,8 @@ def _unrolled(problem: Problem, derived: Derived) -> list[list[Node]]:
     ]
 
 
-def _nested(rows: list[list[Node]], operation: str, width: int) -> list[Any]:
-    if operation != "hessian":
+def _nested(rows: list[list[Node]], is_hessian: bool, width: int) -> list[Any]:
+    if not is_hessian:
         return list(rows)
     return [rows[k:k + width] for k in range(0, len(rows), width)]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hesse_engine.errors import GraphError
 from hesse_engine.frontends.operands import (
     builder_of,
     dtype_like,
@@ -18,6 +19,7 @@ from hesse_engine.frontends.operands import (
     no_rule,
     root,
     tensor,
+    tensors,
     truth,
     where,
 )
@@ -139,34 +141,58 @@ def nansum(a: Any, axis: Axis = None, dtype: Any = None, *, keepdims: bool = Fal
     return sum_(where(isnan(x), 0.0, x) if x.is_floating else x, axis, dtype, keepdims=keepdims)
 
 
-# ---- scans -----------------------------------------------------------------------------------------------------------
-def _scan(row: str, x: Node, axis: int, neutral: float) -> Node:
-    """Prefix sums or products in log2(n) steps: y_k takes in y_(k-s) for s = 1, 2, 4, ..."""
-    length, shift = x.shape[axis], 1
-    while shift < length:
-        start = (0,) * x.ndim
-        count = tuple([length - shift if k == axis else s for k, s in enumerate(x.shape)])
-        moved = apply("slice", x, start=start, count=count)
-        head = full_like(x, neutral, shape=[shift if k == axis else s for k, s in enumerate(x.shape)])
-        x, shift = apply(row, x, apply("concat", head, moved, axis=axis)), 2 * shift
-    return x
+# ---- cumulative ops --------------------------------------------------------------------------------------------------
+def _cumulative(row: str, a: Any, axis: Axis, dtype: Any) -> Node:
+    x = _accumulator(tensor(a), dtype)
+    if axis is None:
+        x, axis = apply("reshape", x, shape=(x.size,)), 0
+    return apply(row, x, axis=axis)
 
 
 @numpy_function()
 def cumsum(a: Any, axis: Axis = None, dtype: Any = None) -> Node:
-    return _cumulative("add", a, axis, dtype, 0)
+    return _cumulative("cumulative_sum", a, axis, dtype)
 
 
 @numpy_function()
 def cumprod(a: Any, axis: Axis = None, dtype: Any = None) -> Node:
-    return _cumulative("multiply", a, axis, dtype, 1)
+    return _cumulative("cumulative_prod", a, axis, dtype)
 
 
-def _cumulative(row: str, a: Any, axis: Axis, dtype: Any, neutral: float) -> Node:
-    x = _accumulator(tensor(a), dtype)
-    if axis is None:
-        x, axis = apply("reshape", x, shape=(x.size,)), 0
-    return _scan(row, x, axis_of("cumulative", axis, x.ndim), neutral)
+def _from_initial(row: str, neutral: int) -> Callable[..., Node]:
+    """The array API's spelling: an axis may be left out for vectors only, and the neutral element may come first."""
+
+    def accumulate(x: Any, /, *, axis: Axis = None, dtype: Any = None, include_initial: bool = False) -> Node:
+        node = tensor(x)
+        if axis is None and node.ndim != 1:
+            raise GraphError("bad-attribute", f"{row}: an axis must be named for {node.ndim} dimensions.")
+        y = _cumulative(row, node, axis, dtype)
+        if not include_initial:
+            return y
+        k = axis_of(row, 0 if axis is None else axis, y.ndim)
+        first = full_like(y, neutral, shape=[1 if j == k else s for j, s in enumerate(y.shape)])
+        return apply("concat", first, y, axis=k)
+
+    return accumulate
+
+
+numpy_function("cumulative_sum")(_from_initial("cumulative_sum", 0))
+numpy_function("cumulative_prod")(_from_initial("cumulative_prod", 1))
+
+
+@numpy_function()
+def logaddexp(x1: Any, x2: Any) -> Node:
+    return apply("logaddexp", *tensors(x1, x2))
+
+
+@numpy_function("logaddexp.reduce")
+def logsumexp(a: Any, axis: Axis = 0, *, keepdims: bool = False) -> Node:
+    return apply("logsumexp", tensor(a), axis=axis, keepdims=keepdims)
+
+
+@numpy_function("logaddexp.accumulate")
+def logcumsumexp(a: Any, axis: int = 0) -> Node:
+    return apply("logcumsumexp", tensor(a), axis=axis)
 
 
 @numpy_function()

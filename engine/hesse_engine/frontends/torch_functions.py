@@ -29,7 +29,7 @@ from hesse_engine.frontends.operands import (
 from hesse_engine.frontends.operands import where as where_
 from hesse_engine.frontends.table import torch_function
 from hesse_engine.ir.graph import Builder, Node, apply
-from hesse_engine.ir.shapes import axes_of, axis_of, convert
+from hesse_engine.ir.shapes import axis_of, convert
 
 Dim = Any
 
@@ -333,14 +333,16 @@ def trapezoid(y: Any, x: Any = None, *, dx: Any = 1.0, dim: int = -1) -> Node:
 
 
 @torch_function()
-def logsumexp(input: Any, dim: Dim, keepdim: bool = False) -> Node:
-    """log sum exp(x - m) + m with m = max x held fixed, 0 where that is infinite."""
-    x = floating(tensor(input))
-    top = apply("stop_gradient", apply("max", x, axis=_dims(dim), keepdims=True))
-    top = where_(reductions.isfinite(top), top, 0.0)
-    total = apply("sum", apply("exp", x - top), axis=_dims(dim), keepdims=True)
-    y = apply("log", total) + top
-    return y if keepdim else apply("squeeze", y, axis=axes_of("logsumexp", _dims(dim), x.ndim))
+def logcumsumexp(input: Any, dim: int) -> Node:
+    return apply("logcumsumexp", tensor(input), axis=dim)
+
+
+@torch_function()
+def logsumexp(input: Any, dim: Dim = None, keepdim: bool = False) -> Node:
+    return apply("logsumexp", tensor(input), axis=_dims(dim), keepdims=keepdim)
+
+
+torch_function("logaddexp")(reductions.logaddexp)
 
 
 @torch_function("norm", "linalg_norm")

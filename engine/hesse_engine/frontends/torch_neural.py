@@ -19,7 +19,7 @@ from hesse_engine.frontends.operands import (
     where,
 )
 from hesse_engine.frontends.table import torch_function
-from hesse_engine.frontends.torch_functions import logsumexp, xlogy
+from hesse_engine.frontends.torch_functions import xlogy
 from hesse_engine.ir.graph import Node, apply
 from hesse_engine.ir.ops import ROWS
 from hesse_engine.ir.shapes import convert
@@ -131,17 +131,14 @@ def tanhshrink(input: Any) -> Node:
 
 @torch_function()
 def softmax(input: Any, dim: int | None = None, dtype: Any = None) -> Node:
-    """exp(x - m) / sum exp(x - m) with m = max x held fixed."""
     x = _in_dtype(input, dtype)
-    top = apply("stop_gradient", apply("max", x, axis=_axis(x, dim), keepdims=True))
-    e = apply("exp", x - top)
-    return e / apply("sum", e, axis=_axis(x, dim), keepdims=True)
+    return apply("softmax", x, axis=_axis(x, dim))
 
 
 @torch_function()
 def log_softmax(input: Any, dim: int | None = None, dtype: Any = None) -> Node:
     x = _in_dtype(input, dtype)
-    return x - logsumexp(x, _axis(x, dim), keepdim=True)
+    return apply("log_softmax", x, axis=_axis(x, dim))
 
 
 @torch_function()

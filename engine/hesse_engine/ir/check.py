@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from hesse_engine.errors import GraphError
 from hesse_engine.ir.graph import BOOL, Builder, Graph, Node
 from hesse_engine.ir.rows import ROWS
-from hesse_engine.ir.walk import reachable
 
 
 def check(graph: Graph) -> None:
@@ -18,7 +19,7 @@ def check(graph: Graph) -> None:
     listed = set(graph.inputs)
     if len(listed) != len(graph.inputs) or len(set(graph.names)) != len(graph.names):
         raise GraphError("duplicate-id", f"The inputs {list(graph.names)} are not distinct.")
-    for node in reachable([*graph.outputs, *[n for n, _ in graph.guards]]):
+    for node in _all([*graph.outputs, *[n for n, _ in graph.guards]]):
         if node.builder is not builder:
             raise GraphError("dangling-id", f"{node} belongs to another graph.", node=repr(node))
         if any([a.number >= node.number for a in node.args]):
@@ -29,6 +30,18 @@ def check(graph: Graph) -> None:
     for node, _ in graph.guards:
         if node.dtype != BOOL or node.shape != ():
             raise GraphError("dtype-mismatch", f"The guard {node} is not a scalar boolean.", node=repr(node))
+
+
+def _all(outputs: Iterable[Node]) -> list[Node]:
+    """What `outputs` are made of, whether or not numbers and builders are as they should be."""
+    seen: dict[Node, None] = {}
+    stack = list(outputs)
+    while stack:
+        node = stack.pop()
+        if node not in seen:
+            seen[node] = None
+            stack.extend(node.args)
+    return list(seen)
 
 
 def _check_node(node: Node) -> None:

@@ -207,6 +207,11 @@ class Builder:
             node = self._interned[key] = self._new("constant", (), {}, array.shape, array.dtype, array)
         return node
 
+    def table(self, array: Array) -> Node:
+        """A constant that is neither copied nor interned: for arrays that a program derives, and may be large."""
+        array.flags.writeable = False
+        return self._new("constant", (), {}, array.shape, array.dtype, array)
+
     def zeros(self, shape: Shape, dtype: DType) -> Node:
         """The structural zero: adding it is nothing, multiplying by it is the structural zero again."""
         return self.make("zeros", (), {"shape": shape, "dtype": str(dtype)}, shape, dtype)

@@ -7,6 +7,9 @@ Four kinds carry the derivatives (d is a tangent, ct a cotangent):
     bilinear    y = B(a, b)                rule(ct, other, y, slot)        dy = B(da, b) + B(a, db)
     nonlinear   anything else              rule(y, tangents) -> dy, linear in the tangents
 
+A nonlinear row that is linear in some operands (a solution in its right-hand side) names them as `linear` and states
+`transpose(ct, y)` for them, which ends the transposition of its own tangent.
+
 A `composite` is a name with an expansion into the other four: it never stands in a graph, so no transform meets it.
 """
 
@@ -44,9 +47,14 @@ class Row:
     is_movement: bool = False  # moves elements without arithmetic, so masks move along with cotangents
     scalars: tuple[str, ...] = ()  # attrs of a pointwise row that the VM receives as immediate
     doc: str = ""
+    linear: tuple[int, ...] | Callable[[Node], tuple[int, ...]] = ()  # operands that a nonlinear row is linear in
+    transpose: Callable[..., Any] | None = None  # (ct, y) -> its transposes in those operands, None for the others
 
     def differentiable(self, slot: int) -> bool:
         return self.slots is None or slot in self.slots
+
+    def linear_slots(self, node: Node) -> tuple[int, ...]:
+        return self.linear if isinstance(self.linear, tuple) else self.linear(node)
 
 
 class Table(dict[str, Row]):
@@ -86,6 +94,8 @@ def register(row: Row) -> Row:
             )
     if row.kind in ("linear", "nonlinear") and row.batch is None:
         raise RuntimeError(f"op {row.name!r} has no batch rule")
+    if bool(row.linear) != (row.transpose is not None):
+        raise RuntimeError(f"op {row.name!r} must name its linear operands and state their transposes, or neither")
     ROWS[row.name] = row
     return row
 

@@ -10,12 +10,13 @@ import hashlib
 from typing import Any
 
 from hesse_engine.ir.graph import Graph, Node
+from hesse_engine.ir.walk import post_order
 
 
 def text(graph: Graph) -> str:
     """One line a node: `%3 = sum(%2) axis=(0,) : float64[]`."""
     roots = [*graph.outputs, *[n for n, _ in graph.guards]]
-    inner = [n for n in _post_order(roots) if n.op != "input"]
+    inner = [n for n in post_order(roots) if n.op != "input"]
     label = {n: f"%{k}" for k, n in enumerate([*graph.inputs, *inner])}
     lines = ["hesse-graph/1"]
     lines += [f"{label[n]} = input {n.attrs['name']!r} : {_type(n)}" for n in graph.inputs]
@@ -31,22 +32,6 @@ def text(graph: Graph) -> str:
 def graph_id(graph: Graph) -> str:
     """64 hexadecimal digits."""
     return hashlib.sha256(text(graph).encode()).hexdigest()
-
-
-def _post_order(roots: list[Node]) -> list[Node]:
-    """Arguments before users, in an order that depends on the graph alone and not on how its nodes were numbered."""
-    order: dict[Node, None] = {}
-    stack = [(n, False) for n in reversed(roots)]
-    while stack:
-        node, is_done = stack.pop()
-        if node in order:
-            continue
-        if is_done:
-            order[node] = None
-        else:
-            stack.append((node, True))
-            stack.extend([(a, False) for a in reversed(node.args)])
-    return list(order)
 
 
 def _type(node: Node) -> str:

@@ -9,16 +9,45 @@ from hesse_engine.ir.rows import ROWS
 
 
 def reachable(outputs: Iterable[Node], *, since: int = 0, stop: Collection[Node] = ()) -> list[Node]:
-    """All nodes numbered `since` or higher that `outputs` are made of, arguments first; none below those of `stop`."""
-    seen: dict[int, Node] = {}
-    stack = list(outputs)
+    """All nodes numbered `since` or higher that `outputs` are made of, arguments first; none below those of `stop`.
+
+    One flag for each number, looked at from the highest down: arguments have lower numbers than what is made of them.
+    """
+    roots = [n for n in outputs if n.number >= since]
+    if not roots:
+        return []
+    nodes, top = roots[0].builder.nodes, max([n.number for n in roots])
+    flags = bytearray(top - since + 1)
+    for node in roots:
+        flags[node.number - since] = 1
+    found: list[Node] = []
+    at = top - since
+    while at >= 0:
+        node = nodes[at + since]
+        found.append(node)
+        if not stop or node not in stop:
+            for a in node.args:
+                if a.number >= since:
+                    flags[a.number - since] = 1
+        at = flags.rfind(1, 0, at)
+    found.reverse()
+    return found
+
+
+def post_order(roots: Iterable[Node]) -> list[Node]:
+    """Arguments before users, in an order that depends on the graph alone and not on how its nodes were numbered."""
+    order: dict[Node, None] = {}
+    stack = [(n, False) for n in reversed(list(roots))]
     while stack:
-        node = stack.pop()
-        if node.number >= since and node.number not in seen:
-            seen[node.number] = node
-            if node not in stop:
-                stack.extend(node.args)
-    return [seen[k] for k in sorted(seen)]
+        node, is_done = stack.pop()
+        if node in order:
+            continue
+        if is_done:
+            order[node] = None
+        else:
+            stack.append((node, True))
+            stack.extend([(a, False) for a in reversed(node.args)])
+    return list(order)
 
 
 def dependents(order: Iterable[Node], sources: Collection[Node]) -> set[Node]:

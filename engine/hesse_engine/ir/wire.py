@@ -10,7 +10,8 @@
      "guards":    [{"node": "c", "value": true}]}
 
 An argument is the id of a node or the name of an input, `{"constant": k}`, or a number: a scalar that adopts the dtype
-of the other operands. Nodes may come in any order and use any op of the table; composites are expanded on reading.
+of the other operands. Nodes may come in any order and use any op of the table; composites are expanded on reading. The
+body of a loop (`scan`) is a graph in the place of its attribute.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 
 from hesse_engine.errors import GraphError, HesseError, InputError, LimitError
 from hesse_engine.ir.graph import Builder, Graph, Limits, Node
+from hesse_engine.ir.ops.scan import Body
 from hesse_engine.ir.rows import ROWS, Row
 from hesse_engine.ir.tensor import decode_dtype, decode_shape, decode_tensor, encode_tensor
 from hesse_engine.ir.walk import reachable
@@ -32,29 +34,24 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,127}")
 WIRE_LIMITS = Limits(nodes=1_000_000, rank=32, elements=1 << 34)
 MAX_NODES = 100_000
 MAX_INPUTS = 1_000
+MAX_LOOPS = 8  # loops within loops
 MAX_ATTRIBUTE = 65_536  # entries in one attribute list, characters in one attribute string
 
 
 def graph_to_json(graph: Graph) -> dict[str, Any]:
     """`graph` in the wire format; `graph_from_json` gives a graph of the same identity."""
     roots = [*graph.outputs, *[n for n, _ in graph.guards]]
-    names: dict[Node, Any] = {n: n.attrs["name"] for n in graph.inputs}
+    names: dict[Node, Any] = {**node_ids(graph)}
     constants: list[dict[str, Any]] = []
     nodes: list[dict[str, Any]] = []
-    taken = set(graph.names)
     for node in reachable(roots):
-        if node in names:
-            continue
         if node.value is not None:
             names[node] = {"constant": len(constants)}
             constants.append(encode_tensor(node.value))
+        if node.value is not None or node.op == "input":
             continue
-        label = f"n{len(nodes)}"
-        while label in taken:
-            label += "_"
-        names[node] = label
-        nodes.append({"id": label, "op": node.op, "args": [names[a] for a in node.args],
-                      "attrs": {k: list(v) if isinstance(v, tuple) else v for k, v in node.attrs.items()}})
+        nodes.append({"id": names[node], "op": node.op, "args": [names[a] for a in node.args],
+                      "attrs": {k: _plain(v) for k, v in node.attrs.items()}})
     body: dict[str, Any] = {
         "format": FORMAT,
         "inputs": [{"name": n.attrs["name"], "shape": list(n.shape), "dtype": str(n.dtype)} for n in graph.inputs],
@@ -67,10 +64,43 @@ def graph_to_json(graph: Graph) -> dict[str, Any]:
     return body
 
 
-def graph_from_json(value: Any, *, limits: Limits | None = None, pointer: str = "") -> Graph:
+def node_ids(graph: Graph) -> dict[Node, str]:
+    """The ids that `graph_to_json` gives nodes; inputs have their names, constants none."""
+    found = {n: n.attrs["name"] for n in graph.inputs}
+    taken, count = set(graph.names), 0
+    for node in reachable([*graph.outputs, *[n for n, _ in graph.guards]]):
+        if node in found or node.value is not None:
+            continue
+        label = f"n{count}"
+        while label in taken:
+            label += "_"
+        found[node], count = label, count + 1
+    return found
+
+
+def _plain(attribute: Any) -> Any:
+    """An attribute as JSON; the body of a loop is a graph of its own."""
+    if isinstance(attribute, Body):
+        return graph_to_json(attribute.graph)
+    return list(attribute) if isinstance(attribute, tuple) else attribute
+
+
+def graph_from_json(value: Any, *, limits: Limits | None = None, pointer: str = "", depth: int = 0) -> Graph:
     """Read, check and expand a graph; errors name the node and the JSON pointer at fault."""
-    reader = _Reader(_members(value, pointer), Builder(limits or WIRE_LIMITS), pointer)
+    if depth > MAX_LOOPS:
+        raise LimitError("too-many-nodes", f"Loops are nested more than {MAX_LOOPS} deep.", pointer=pointer)
+    reader = _Reader(_members(value, pointer), Builder(limits or WIRE_LIMITS), pointer, depth)
     return reader.read()
+
+
+def ids_as_sent(value: Any, limits: Limits | None = None) -> dict[str, str]:
+    """For each id of `node_ids`, the id that the node has in the document `value`; of equal nodes the first."""
+    reader = _Reader(_members(value, ""), Builder(limits or WIRE_LIMITS), "", 0)
+    ids = node_ids(reader.read())
+    sent: dict[Node, str] = {}
+    for name, node in reader.known.items():
+        sent.setdefault(node, name)
+    return {label: sent[node] for node, label in ids.items() if node in sent}
 
 
 def _members(value: Any, pointer: str) -> Mapping[str, Any]:
@@ -92,8 +122,8 @@ def _members(value: Any, pointer: str) -> Mapping[str, Any]:
 class _Reader:
     """One reading of one graph: ids are resolved, nodes ordered, each built by its row."""
 
-    def __init__(self, body: Mapping[str, Any], builder: Builder, pointer: str) -> None:
-        self.body, self.builder, self.pointer = body, builder, pointer
+    def __init__(self, body: Mapping[str, Any], builder: Builder, pointer: str, depth: int) -> None:
+        self.body, self.builder, self.pointer, self.depth = body, builder, pointer, depth
         self.known: dict[str, Node] = {}
         self.position: dict[str, int] = {}
         self.constants: list[Node] = []
@@ -188,11 +218,16 @@ class _Reader:
             raise GraphError("unknown-op", "There is no such op; GET /v1/ops lists them.", pointer=f"{at}/op",
                              node=name)
         args = [self._reference(a, f"{at}/args/{j}", name) for j, a in enumerate(entry.get("args", []))]
-        attrs = {key: _attribute(v, f"{at}/attrs/{key}") for key, v in entry.get("attrs", {}).items()}
+        attrs = {key: self._attribute(key, v, f"{at}/attrs/{key}") for key, v in entry.get("attrs", {}).items()}
         if set(attrs) - set(row.attrs):
             raise GraphError("bad-attribute", f"{op} takes the attributes {list(row.attrs)}.", pointer=f"{at}/attrs",
                              node=name)
         self.known[name] = _located(lambda: self._apply(row, args, attrs), f"{at}", name)
+
+    def _attribute(self, key: str, value: Any, pointer: str) -> Any:
+        if key == "body" and isinstance(value, dict):
+            return Body(graph_from_json(value, limits=self.builder.limits, pointer=pointer, depth=self.depth + 1))
+        return _attribute(value, pointer)
 
     def _apply(self, row: Row, args: list[Any], attrs: dict[str, Any]) -> Node:
         if row.name == "zeros":
@@ -239,7 +274,7 @@ class _Reader:
 
 
 def _attribute(value: Any, pointer: str) -> Any:
-    """Attributes are numbers, booleans, null, strings and lists of integers."""
+    """Attributes are numbers, booleans, null, strings and lists of integers (and the body of a loop: a graph)."""
     if isinstance(value, list):
         if len(value) > MAX_ATTRIBUTE:
             raise LimitError("attribute-too-large", f"An attribute has more than {MAX_ATTRIBUTE} entries.",

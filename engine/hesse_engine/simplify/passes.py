@@ -9,6 +9,7 @@ import numpy as np
 from hesse_engine.ir.graph import Graph, Node
 from hesse_engine.ir.rows import VIEWS, evaluate
 from hesse_engine.ir.walk import map_graph, reachable, rebuild
+from hesse_engine.simplify import factors
 from hesse_engine.simplify.match import rewrite
 from hesse_engine.simplify.rules import RULES
 
@@ -43,7 +44,16 @@ def apply_rules(outputs: Sequence[Node]) -> list[Node]:
     return rewrite(outputs, RULES)
 
 
-PASSES: dict[str, Pass] = {"fold-constants": fold_constants, "exact-rules": apply_rules}
+def pass_factors_by(outputs: Sequence[Node]) -> list[Node]:
+    """The rules of `factors.py`, where there is a Cholesky factor."""
+    if not any([n.op == "cholesky" for n in reachable(outputs)]):
+        return list(outputs)
+    return rewrite(outputs, factors.RULES)
+
+
+PASSES: dict[str, Pass] = {
+    "fold-constants": fold_constants, "exact-rules": apply_rules, "pass-factors-by": pass_factors_by,
+}
 
 
 def simplify(graph: Graph) -> Graph:

@@ -21,8 +21,9 @@ from dataclasses import dataclass, field
 
 from hesse_engine.ir.graph import Node, apply, flat
 from hesse_engine.ir.rows import ROWS, VIEWS
-from hesse_engine.ir.walk import connected, reachable
-from hesse_engine.structure.images import Image, MatrixImage, images
+from hesse_engine.ir.walk import connected, post_order
+from hesse_engine.structure.images import Contribution, Image, MatrixImage, images
+from hesse_engine.structure.products import product_terms
 from hesse_engine.structure.sinking import is_elementwise
 from hesse_engine.transforms.batch import batch
 from hesse_engine.transforms.compose import basis
@@ -30,6 +31,7 @@ from hesse_engine.transforms.jvp import push_forward
 from hesse_engine.transforms.vjp import Cotangent, merged, pull_back, transposed
 
 MAX_PAIRS = 512  # pairs of images; beyond this a sweep is shorter
+GROWTH, MIN_GROWTH = 64, 4096  # nodes that weights may take for each node of the function, and for any function
 MIN_ROWS = 8  # outer products are allowed up to this number, or that of the inputs: then a sweep has fewer passes
 
 
@@ -48,6 +50,7 @@ class QuadraticForm:
     pairs: list[tuple[Node, Node, Node]] = field(default_factory=list)
     images: dict[Node, Image] = field(default_factory=dict)
     outer: list[OuterProduct] = field(default_factory=list)
+    products: list[Contribution] = field(default_factory=list)
 
 
 class _NotCovered(Exception):
@@ -56,15 +59,20 @@ class _NotCovered(Exception):
 
 def second_differential(output: Node, wrt: Sequence[Node]) -> QuadraticForm | None:
     """The form of `output` (one element), or None where the function is not of this kind."""
-    order = reachable([output])
+    # what is made for one user stands right before it, so few nodes are open at once: in a recurrence a few, not all
+    order = post_order([output])
     active = connected(order, set(wrt))
     if any([x in active and x.dtype != output.dtype for x in wrt]):
         return None
     pushing = _Pushing(output, wrt, active, images(order, wrt, active))
+    nodes = output.builder.nodes
+    largest = len(nodes) + GROWTH * len(order) + MIN_GROWTH
     try:
         for node in reversed(order):
             if node in active:
                 pushing.eliminate(node)
+            if len(nodes) > largest:
+                return None
     except _NotCovered:
         return None
     return pushing.form()
@@ -79,6 +87,7 @@ class _Pushing:
         self.adjoints: dict[Node, Cotangent] = {output: Cotangent(one)}
         self.weights: dict[Node, dict[Node, Cotangent]] = {}
         self.outer: list[OuterProduct] = []
+        self.products: list[Contribution] = []
         self.rows = 0  # of all outer products together
         self._last: Node | None = None  # the node whose factors are at hand
         self._last_factors: list[tuple[Node, Node | float | None]] | None = None
@@ -93,6 +102,8 @@ class _Pushing:
             self._push(node, row)
             if adjoint is not None:
                 self._create(node, adjoint)
+        elif self._expand(node, row, adjoint):
+            return
         elif row:
             self._split_off(node, row)
         if adjoint is not None:
@@ -101,6 +112,18 @@ class _Pushing:
             parts = self._parts(node, adjoint) if is_elementwise(node) else self._transposed(node, adjoint)
             for arg, ct in parts:
                 self.adjoints[arg] = merged(self.adjoints.get(arg), ct)
+
+    def _expand(self, node: Node, row: dict[Node, Cotangent], adjoint: Cotangent | None) -> bool:
+        """Whether `node`, a product of two variable images, went into contributions of its own."""
+        own = row.get(node)
+        if node.op != "contract" or set(row) - {node} or any([a not in self.active for a in node.args]):
+            return False
+        if any([c is not None and c.mask is not None for c in (own, adjoint)]):
+            return False
+        weights = [None if c is None else c.value for c in (own, adjoint)]
+        found = product_terms(node, weights[0], weights[1], self.images)
+        self.products += found or []
+        return found is not None
 
     def _is_linear(self, node: Node) -> bool:
         """multiply is elementwise and was seen to; other products are linear while one factor is constant."""
@@ -244,7 +267,7 @@ class _Pushing:
                     pairs.append((a, b, weight.value))
         if len(pairs) > MAX_PAIRS or not all([_have_one_batch(self.images[a], self.images[b]) for a, b, _ in pairs]):
             return None
-        return QuadraticForm(pairs, self.images, self.outer)
+        return QuadraticForm(pairs, self.images, self.outer, self.products)
 
 
 def _have_one_batch(a: Image, b: Image) -> bool:

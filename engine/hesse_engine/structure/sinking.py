@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hesse_engine.ir.graph import Node, Shape, apply, size_of
-from hesse_engine.ir.rows import ROWS, VIEWS
+from hesse_engine.ir.rows import ROWS, VIEWS, evaluate
 from hesse_engine.ir.walk import connected, reachable, rebuild
 
-UNROLLED = 4  # coordinates of a point, written out
+UNROLLED = 8  # terms of a sum that is used nonlinearly: coordinates of a point, factors of a low rank
 EXPANDED = 1 << 20  # elements of the iteration space of a product of two variable arrays
 
 
@@ -34,9 +34,11 @@ def sink(output: Node, wrt: Sequence[Node]) -> Node:
             if node.op == "sum" and node in bent:
                 changed = _unrolled(changed)
             elif node.op == "contract" and all([a in active for a in node.args]):
-                changed = _summed_product(changed)
+                changed = _product(changed, node in bent)
             elif node.op in VIEWS and is_elementwise(changed.args[0]):
                 changed = _through(changed, changed.args[0])
+            elif node.op in VIEWS and changed.args[0].op == "take":
+                changed = _through_take(changed)
         new[node] = changed
     return new[output]
 
@@ -53,20 +55,38 @@ def _nonlinearly_used(order: Sequence[Node], output: Node, active: set[Node]) ->
     return bent
 
 
-def _summed_product(node: Node) -> Node:
+def _product(node: Node, is_bent: bool) -> Node:
+    """A product of two variable arrays, written out where that helps; one of two leaves is eliminated whole."""
+    if not is_bent:
+        return summed_product(node)
+    left, _, out = node.attrs["subscripts"].replace("->", ",").split(",")
+    terms = size_of(tuple([n for n, c in zip(node.args[0].shape, left, strict=True) if c not in out]))
+    if terms > UNROLLED and all([_is_view_of_input(a) for a in node.args]):
+        return node
+    found = summed_product(node)
+    return _unrolled(found) if found.op == "sum" else found
+
+
+def _is_view_of_input(node: Node) -> bool:
+    while node.op in VIEWS:
+        node = node.args[0]
+    return node.op == "input"
+
+
+def summed_product(node: Node, largest: int = EXPANDED) -> Node:
     """contract(a, b) of two variable arrays as sum(a * b) over one iteration space: elementwise up to the sum."""
     a, b = node.args
     left, right, out = node.attrs["subscripts"].replace("->", ",").split(",")
     letters = out + "".join([c for c in left if c not in out])
     lengths = {**dict(zip(left, a.shape, strict=True)), **dict(zip(right, b.shape, strict=True))}
     shape = tuple([lengths[c] for c in letters])
-    if size_of(shape) > EXPANDED:
+    if size_of(shape) > largest:
         return node
-    product = _spread(a, left, letters, shape) * _spread(b, right, letters, shape)
+    product = spread(a, left, letters, shape) * spread(b, right, letters, shape)
     return apply("sum", product, axis=tuple(range(len(out), len(letters))))
 
 
-def _spread(x: Node, own: str, letters: str, shape: Shape) -> Node:
+def spread(x: Node, own: str, letters: str, shape: Shape) -> Node:
     """x broadcast over `letters`."""
     ordered = apply("permute_dims", x, axes=[own.index(c) for c in letters if c in own])
     column = apply("reshape", ordered, shape=[n if c in own else 1 for c, n in zip(letters, shape, strict=True)])
@@ -134,4 +154,32 @@ def _through(view: Node, root: Node) -> Node:
             new[node] = node.builder.make(node.op, args, node.attrs, view.shape, node.dtype)
         else:
             new[node] = apply(view.op, node, **view.attrs)
+            new[node] = _through_take(new[node])
     return new[root]
+
+
+def _through_take(view: Node) -> Node:
+    """`view(x[I])` as `x'[I']` where the view is a slice, or drops axes of length 1: gathers stay at the leaves."""
+    taken = view.args[0] if view.op in VIEWS else None
+    if taken is None or taken.op != "take" or taken.args[1].value is None:
+        return view
+    (x, index), axis = taken.args, taken.attrs["axis"]
+    rank = index.ndim
+    if view.op == "slice":
+        start, step, count = (view.attrs[k] for k in ("start", "step", "count"))
+        inner = slice(axis, axis + rank)
+        if (start[inner], step[inner], count[inner]) != ((0,) * rank, (1,) * rank, index.shape):
+            part = apply("slice", index, start=start[inner], step=step[inner], count=count[inner])
+            index = x.builder.constant(evaluate(part, [index.value]))
+        outer = [(*k[:axis], own, *k[axis + rank:]) for k, own in ((start, 0), (step, 1), (count, x.shape[axis]))]
+        return apply("take", apply("slice", x, start=outer[0], step=outer[1], count=outer[2]), index, axis=axis)
+    if view.op == "reshape" and view.shape == _squeezed(taken.shape, axis, rank):
+        before = _squeezed(x.shape[:axis], axis, 0)
+        shape = (*before, x.shape[axis], *_squeezed(x.shape[axis + 1:], 0, 0))
+        return apply("take", apply("reshape", x, shape=shape), index, axis=len(before))
+    return view
+
+
+def _squeezed(shape: Shape, axis: int, rank: int) -> Shape:
+    """`shape` without its axes of length 1, but for the `rank` ones at `axis`."""
+    return tuple([n for k, n in enumerate(shape) if n != 1 or axis <= k < axis + rank])

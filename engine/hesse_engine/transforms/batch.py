@@ -20,7 +20,7 @@ def batch(outputs: Sequence[Node], batched: Mapping[Node, Node], size: int) -> l
     Outputs that do not depend on a batched node are repeated along the new axis.
     """
     new: dict[Node, Node] = dict(batched)
-    for node in reachable(outputs):
+    for node in reachable(outputs, stop=batched):
         if node in new:
             continue
         flags = [a in new for a in node.args]

@@ -3,7 +3,8 @@
     linear      ct -> the row's own transposes
     bilinear    ct -> the transpose in each slot, the other operand held fixed
     pointwise   ct -> ct * partial (the linearised row is `sum_i partial_i * t_i`)
-    nonlinear   the row's tangent is built on placeholder tangents, and that linear piece is transposed
+    nonlinear   the row's tangent is built on placeholder tangents, and that linear piece is transposed; where only
+                operands move that the row is linear in, ct -> the row's own transposes
 
 Masks: a cotangent that came through `where` is zero, by selection, in the branch not taken. It carries that selection
 along, so that a partial which is infinite there is selected away instead of giving 0 * inf = NaN.
@@ -92,9 +93,13 @@ def transposed(node: Node, ct: Cotangent, active: set[Node]) -> list[Cotangent |
 
 
 def _transpose_nonlinear(node: Node, ct: Cotangent, active: set[Node]) -> list[Cotangent | None]:
-    builder, rule = node.builder, ROWS[node.op].rule
+    row = ROWS[node.op]
+    builder, rule = node.builder, row.rule
     assert rule is not None
-    tangents = [builder.input("t", a.shape, a.dtype) if a in active else None for a in node.args]
+    moving = [k for k, a in enumerate(node.args) if a in active and row.differentiable(k)]
+    if row.transpose is not None and set(moving) <= set(row.linear_slots(node)):
+        return [None if c is None else Cotangent(c) for c in row.transpose(ct.value, node)]
+    tangents = [builder.input("t", a.shape, a.dtype) if k in moving else None for k, a in enumerate(node.args)]
     placeholders = [t for t in tangents if t is not None]
     image = rule(node, tangents) if placeholders else None
     if image is None:

@@ -22,10 +22,16 @@ from hesse_engine.ir.ops import (  # noqa: E402  (the leaves come first)
     arithmetic,
     composite,
     contraction,
+    cumulative,
     gathering,
+    linalg,
     pointwise,
     reductions,
+    scan,
     structural,
 )
 
-__all__ = ["ROWS", "arithmetic", "composite", "contraction", "gathering", "pointwise", "reductions", "structural"]
+__all__ = [
+    "ROWS", "arithmetic", "composite", "contraction", "cumulative", "gathering", "linalg", "pointwise", "reductions",
+    "scan", "structural",
+]

@@ -63,6 +63,9 @@ def contract(x: Node, y: Node, *, subscripts: str) -> Node:
     lengths = _check(a, b, out, x, y)
     x, a = _sum_lonely(x, a, b + out)
     y, b = _sum_lonely(y, b, a + out)
+    single = [c for c in a if c in b and c not in out and lengths[c] == 1]  # a sum of one product is that product
+    x, a = _dropped(x, a, single)
+    y, b = _dropped(y, b, single)
     shape = tuple([lengths[c] for c in out])
     if is_zero(x) or is_zero(y):
         return x.builder.zeros(shape, dtype)
@@ -74,6 +77,11 @@ def contract(x: Node, y: Node, *, subscripts: str) -> Node:
 def _sum_lonely(x: Node, mine: str, others: str) -> tuple[Node, str]:
     lonely = tuple([k for k, c in enumerate(mine) if c not in others])
     return (apply("sum", x, axis=lonely), "".join([c for c in mine if c in others])) if lonely else (x, mine)
+
+
+def _dropped(x: Node, mine: str, letters: list[str]) -> tuple[Node, str]:
+    kept = [k for k, c in enumerate(mine) if c not in letters]
+    return apply("reshape", x, shape=tuple([x.shape[k] for k in kept])), "".join([mine[k] for k in kept])
 
 
 def _spread(x: Node, mine: str, out: str, lengths: dict[str, int]) -> Node:
