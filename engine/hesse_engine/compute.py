@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from hesse_engine.arguments import check_asked, check_differentiable
@@ -33,6 +34,7 @@ from hesse_engine.derivatives import (
     weighted_sum,
 )
 from hesse_engine.errors import InputError, StateError
+from hesse_engine.ir.collection import uncollected
 from hesse_engine.ir.graph import Array, Graph, Node, flat
 from hesse_engine.ir.walk import reachable
 from hesse_engine.options import Options, normalized_argnums
@@ -64,6 +66,7 @@ def compute(
     return prepare(graph, operation, chosen)(inputs, v, weights, out)
 
 
+@uncollected()
 def prepare(graph: Graph, operation: str, options: Options | None = None) -> Prepared:
     """Derive, plan and lower once; the result may be called for any inputs of the graph's shapes and dtypes.
 
@@ -79,10 +82,11 @@ def prepare(graph: Graph, operation: str, options: Options | None = None) -> Pre
     problem = pose(graph, row, chosen)
     if chosen.batch is not None:
         return _batched(problem, row)
-    found = structured(problem, row)
+    is_triple = row.name == "value_grad_hessian" and len(problem.outputs) == 1
+    output, slope = (problem.outputs, problem.slope()) if is_triple else ((), ())
+    found = structured(problem, row, [*output, *slope, *problem.aux])
     if found is not None and not _is_swept_faster(problem, row, found[1]):
         strategy, program = found
-        output, slope = (problem.outputs, problem.slope()) if row.name == "value_grad_hessian" else ((), ())
         return _lower(problem, row, Derived(strategy, output=output, gradient=slope), program)
     derived = row.derive(problem)
     return _lower(problem, row, derived) if derived.sweep is None else _swept(problem, row, derived)
@@ -142,14 +146,19 @@ def quadratic_form(problem: Problem) -> QuadraticForm | None:
     return second_differential(output, problem.wrt) or through_opaque(output, problem.wrt)
 
 
-def structured(problem: Problem, row: Derivative) -> tuple[str, MatrixProgram] | None:
-    """(strategy, program) by direct assembly or a coloring, where the function, its pattern and the budget allow it."""
+def structured(
+    problem: Problem, row: Derivative, extra: Sequence[Node] = ()
+) -> tuple[str, MatrixProgram] | None:
+    """(strategy, program) by direct assembly or a coloring, where the function, its pattern and the budget allow it.
+
+    Direct assembly evaluates `extra` nodes along with its own.
+    """
     options = problem.options
     if options.is_selective or not (row.is_matrix or row.reads != "all"):
         return None
     compressed: CompressedProgram | None
     if row.is_second_order:
-        program = _assembled(problem)
+        program = _assembled(problem, extra)
         is_full = program is not None and program.pattern is not None and is_crowded(program.pattern)
         compressed = compressed_hessian(problem, sparse_only=is_full) if program is None or is_full else None
         if program is not None and compressed is None:
@@ -161,10 +170,10 @@ def structured(problem: Problem, row: Derivative) -> tuple[str, MatrixProgram] |
     return compressed.strategy, compressed
 
 
-def _assembled(problem: Problem) -> DirectProgram | None:
+def _assembled(problem: Problem, extra: Sequence[Node]) -> DirectProgram | None:
     form = quadratic_form(problem)
     try:
-        program = None if form is None else DirectProgram(form, problem)
+        program = None if form is None else DirectProgram(form, problem, extra)
     except TooManySlots:
         return None
     return program if program is not None and is_within_budget(program, problem.options) else None
@@ -227,7 +236,7 @@ def _batched(problem: Problem, row: Derivative) -> Prepared:
         mapped = MappedProgram(points, nodes, points, options.batch, is_mapped=[True] * len(nodes),
                                cap=options.chunk_size, threads=check_threads(options.threads), tier=options.tier)
     prepared = _finished(problem, row, derived, nodes, mapped, matrix, options.batch)
-    check_budget(prepared.plan.predicted_peak_bytes, options)
+    check_budget(prepared.outline.predicted_peak_bytes, options)
     return prepared
 
 
@@ -254,7 +263,7 @@ def _lower(problem: Problem, row: Derivative, derived: Derived, matrix: MatrixPr
         direct = build_program(inputs, nodes, threads=threads, tier=tier)
     prepared = _finished(problem, row, derived, nodes, direct, matrix, options.tangents)
     if matrix is None:
-        check_budget(prepared.plan.predicted_peak_bytes, options)
+        check_budget(prepared.outline.predicted_peak_bytes, options)
     return prepared
 
 
@@ -272,9 +281,11 @@ def _finished(
     weights, seeds = _with_lead(problem.weights, lead), derived.seeds
     if points is not None:
         seeds = _with_lead(seeds, (points,))
-    plan = _plan(problem, row, derived, nodes, direct, matrix)
+    outline = _outline(problem, row, derived, direct, matrix, programs)
     shared = None if matrix is None else shared_pattern(matrix)
-    return Prepared(plan, problem, row, inputs, weights, seeds, direct, matrix, counts, is_bare, programs, shared)
+    explain = partial(_explained, outline, problem, nodes, direct, matrix)
+    return Prepared(outline, explain, problem, row, inputs, weights, seeds, direct, matrix, counts, is_bare, programs,
+                    shared)
 
 
 def _with_lead(nodes: Sequence[Node], lead: tuple[int, ...]) -> tuple[Node, ...]:
@@ -282,10 +293,11 @@ def _with_lead(nodes: Sequence[Node], lead: tuple[int, ...]) -> tuple[Node, ...]
     return tuple([n.builder.input(n.attrs["name"], (*lead, *n.shape), n.dtype) for n in nodes] if lead else nodes)
 
 
-def _plan(
-    problem: Problem, row: Derivative, derived: Derived, nodes: list[Node], direct: Program | MappedProgram | None,
-    matrix: MatrixProgram | None,
+def _outline(
+    problem: Problem, row: Derivative, derived: Derived, direct: Program | MappedProgram | None,
+    matrix: MatrixProgram | None, programs: Sequence[Program | MappedProgram],
 ) -> Plan:
+    """What a plan says that is known without looking at every node."""
     times = problem.options.batch or problem.options.tangents or 1
     results = sum([n.size * n.dtype.itemsize for n in derived.value]) * times
     peak = 0 if direct is None else direct.predicted_bytes
@@ -296,15 +308,22 @@ def _plan(
         results = matrix.result_bytes
         peak += results + matrix.workspace_bytes
         columns, width, chunks = matrix.columns, matrix.width, matrix.chunks
-    is_apart = with_extra(matrix) is None
-    flops = (flops_of(reachable(nodes)) * times if is_apart else 0) + (0 if matrix is None else matrix.flops)
-    order = reachable(nodes if matrix is None else [*nodes, *matrix.nodes])
-    plan = Plan(
+    return Plan(
         row.name, derived.strategy, check_device(problem.options.device), check_threads(problem.options.threads),
-        columns, width, chunks, len(reachable(problem.graph.outputs)), len(order), flops,
+        columns, width, chunks, len(reachable(problem.graph.outputs)), sum([p.node_count for p in programs]), 0,
         results, peak,
     )
-    return predicted(plan, direct, matrix)
+
+
+def _explained(
+    outline: Plan, problem: Problem, nodes: list[Node], direct: Program | MappedProgram | None,
+    matrix: MatrixProgram | None,
+) -> Plan:
+    """The outline with flops, bytes and seconds: what only somebody who asks for the plan has to wait for."""
+    times = problem.options.batch or problem.options.tangents or 1
+    is_apart = with_extra(matrix) is None
+    flops = (flops_of(reachable(nodes)) * times if is_apart else 0) + (0 if matrix is None else matrix.flops)
+    return predicted(replace(outline, flops=flops), direct, matrix)
 
 
 __all__ = ["Options", "Plan", "Prepared", "Result", "compute", "guards_hold", "prepare"]

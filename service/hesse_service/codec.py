@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -13,8 +14,8 @@ from hesse_engine.errors import HesseError, InputError
 from hesse_engine.ir.graph import DTYPES, Array, Graph
 from hesse_engine.ir.tensor import decode_tensor
 from hesse_engine.options import Options
-from hesse_engine.result import Result
-from hesse_service.schemas import OptionsModel
+from hesse_engine.result import Result, SparseMatrix
+from hesse_service.schemas import CallRequest, OptionsModel
 from hesse_service.settings import Settings
 
 M = TypeVar("M", bound=BaseModel)
@@ -33,6 +34,10 @@ POINTERS = {
     "bad-device": "/options/device",
     "device-absent": "/options/device",
     "bad-layout": "/options/layout",
+    "bad-rows": "/options/rows",
+    "bad-columns": "/options/columns",
+    "bad-weights": "/weights",
+    "nonfinite-result": "/inputs",
     "bad-strategy": "/options/strategy",
     "over-memory-budget": "/options/max_memory_bytes",
     "not-scalar": "/function",
@@ -111,9 +116,38 @@ def decode_options(model: OptionsModel, settings: Settings) -> Options:
     budget = settings.max_memory_bytes
     if model.max_memory_bytes is not None:
         budget = min(budget, model.max_memory_bytes)
-    fields = model.model_dump(exclude={"deadline_s", "threads", "max_memory_bytes", "argnums"})
-    argnums = tuple(model.argnums) if isinstance(model.argnums, list) else model.argnums
-    return Options(**fields, argnums=argnums, threads=threads, max_memory_bytes=budget).checked()
+    fields = model.model_dump(exclude={"deadline_s", "threads", "max_memory_bytes", "batched", "many"})
+    for name in ("argnums", "rows", "columns"):
+        fields[name] = tuple(fields[name]) if isinstance(fields[name], list) else fields[name]
+    return Options(**fields, threads=threads, max_memory_bytes=budget).checked()
+
+
+def sized(options: Options, call: CallRequest) -> Options:
+    """`options` with what the call's tensors say: how many points and vectors there are, and whether weights."""
+    asked = call.options
+    if not (asked.batched or asked.many or asked.weighted or call.weights is not None):
+        return options
+    batch = _length(call.inputs[0] if call.inputs else None, 0, "/inputs/0") if asked.batched else None
+    tangents = None
+    if asked.many:
+        is_list = isinstance(call.v, list) and len(call.v) > 0 and isinstance(call.v[0], (dict, list))
+        tangents = _length(call.v[0] if is_list else call.v, int(asked.batched), "/v/0" if is_list else "/v")
+    return replace(options, batch=batch, tangents=tangents, weighted=call.weights is not None).checked()
+
+
+def _length(value: Any, axis: int, pointer: str) -> int:
+    """The length of one of the first two axes of a tensor that is not decoded yet."""
+    shape = value.get("shape") if isinstance(value, dict) else None
+    if isinstance(shape, list) and len(shape) > axis and type(shape[axis]) is int and shape[axis] >= 0:
+        return int(shape[axis])
+    data = value.get("data") if isinstance(value, dict) and shape is None else value
+    for _ in range(axis):
+        data = data[0] if isinstance(data, list) and data else None
+    if not isinstance(data, list):
+        raise InputError("wrong-inputs" if pointer.startswith("/inputs") else "bad-v",
+                         "A leading axis is missing: options.batched and options.many say that there is one.",
+                         pointer=pointer)
+    return len(data)
 
 
 def decode_inputs(values: Sequence[Any], dtypes: Sequence[str], max_elements: int) -> list[Array]:
@@ -125,13 +159,13 @@ def decode_inputs(values: Sequence[Any], dtypes: Sequence[str], max_elements: in
     return arrays
 
 
-def decode_vector(value: Any, max_elements: int) -> list[Array] | None:
-    """`v` as a list of arrays. A list is a list of tensors, unless it holds numbers: then it is one tensor."""
+def decode_vector(value: Any, max_elements: int, pointer: str = "/v") -> list[Array] | None:
+    """`v`, or weights, as arrays. A list is a list of tensors, unless it holds numbers: then it is one tensor."""
     if value is None:
         return None
     if isinstance(value, list) and all([isinstance(v, (dict, list)) for v in value]):
-        return [decode_one(v, "float64", f"/v/{k}", max_elements) for k, v in enumerate(value)]
-    return [decode_one(value, "float64", "/v", max_elements)]
+        return [decode_one(v, "float64", f"{pointer}/{k}", max_elements) for k, v in enumerate(value)]
+    return [decode_one(value, "float64", pointer, max_elements)]
 
 
 def decode_one(value: Any, dtype: str, pointer: str, max_elements: int) -> Array:
@@ -156,12 +190,16 @@ def located(error: HesseError, function: str) -> HesseError:
 def encode_result(result: Result, is_pair: bool, has_aux: bool) -> list[bytes]:
     """The answer of a call, in pieces."""
     pieces = [b'{"result":']
+    members = [(b"", result.value)]
     if is_pair:
-        pieces.append(b'{"output":')
-        encode_nested(result.output, pieces)
-        pieces.append(b',"product":')
-    encode_nested(result.value, pieces)
-    if is_pair:
+        members = [(b"output", result.output), (b"product", result.value)]
+    elif result.gradient is not None:
+        members = [(b"value", result.output), (b"gradient", result.gradient), (b"hessian", result.value)]
+    for k, (name, value) in enumerate(members):
+        if name:
+            pieces.append(b'%b"%b":' % (b"," if k else b"{", name))
+        encode_nested(value, pieces)
+    if len(members) > 1:
         pieces.append(b"}")
     if has_aux:
         pieces.append(b',"aux":')
@@ -171,7 +209,10 @@ def encode_result(result: Result, is_pair: bool, has_aux: bool) -> list[bytes]:
 
 
 def encode_nested(value: Any, pieces: list[bytes]) -> None:
-    """Append the JSON of an array, or of lists of arrays."""
+    """Append the JSON of an array, of a sparse matrix, or of lists of arrays."""
+    if isinstance(value, SparseMatrix):
+        _encode_sparse(value, pieces)
+        return
     if not isinstance(value, (list, tuple)):
         _encode_array(value, pieces)
         return
@@ -185,12 +226,27 @@ def encode_nested(value: Any, pieces: list[bytes]) -> None:
 
 def _encode_array(array: Array, pieces: list[bytes]) -> None:
     pieces.append(b'{"shape":%b,"dtype":"%b","data":[' % (to_json(list(array.shape)), NAMES[array.dtype]))
-    flat = array.reshape(-1)
+    _encode_numbers(array.reshape(-1), pieces)
+    pieces.append(b"]}")
+
+
+def _encode_sparse(matrix: SparseMatrix, pieces: list[bytes]) -> None:
+    head = {"layout": matrix.layout, "shape": matrix.shape, "dtype": str(matrix.data.dtype)}
+    pieces.append(to_json(head)[:-1])
+    for name in ("indptr", "rows", "indices", "data"):
+        array = getattr(matrix, name)
+        if array is not None:
+            pieces.append(b',"%b":[' % name.encode())
+            _encode_numbers(array, pieces)
+            pieces.append(b"]")
+    pieces.append(b"}")
+
+
+def _encode_numbers(flat: Array, pieces: list[bytes]) -> None:
     for at in range(0, flat.size, STRIDE):
         if at:
             pieces.append(b",")
         pieces.append(encode(flat[at : at + STRIDE].tolist())[1:-1])
-    pieces.append(b"]}")
 
 
 def encode(value: Any) -> bytes:

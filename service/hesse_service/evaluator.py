@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from hesse_engine.errors import HesseError, InputError, LimitError, StateError
 from hesse_engine.frontends.expression import parse as parse_expression
 from hesse_engine.ir.graph import DTYPES, Array, DType, Graph, Shape
 from hesse_engine.ir.show import graph_id
-from hesse_engine.ir.wire import graph_from_json, graph_to_json
+from hesse_engine.ir.wire import graph_from_json, graph_to_json, ids_as_sent
 from hesse_engine.options import Options
 from hesse_service import codec
 from hesse_service.cache import Cache
@@ -95,10 +95,11 @@ class Evaluator:
         started = time.perf_counter()
         row = DERIVATIVES[operation]
         try:
-            options = self._options(call.options) if entry is None else entry.options
+            options = codec.sized(self._options(call.options), call) if entry is None else entry.options
             limit = self.settings.max_elements
             arrays = codec.decode_inputs(call.inputs, (), limit) if isinstance(call.function, ByExpression) else None
             v = codec.decode_vector(call.v, limit)
+            weights = codec.decode_vector(call.weights, limit, "/weights")
             decoded = time.perf_counter()
             was_prepared = entry is not None
             if entry is None:
@@ -107,10 +108,10 @@ class Evaluator:
             if arrays is None:
                 arrays = codec.decode_inputs(call.inputs, entry.dtypes, limit)
             ready = time.perf_counter()
-            self._check_guards(entry.graph, arrays)
-            result = entry.prepared(arrays, v)
+            self._check_guards(entry.graph, arrays, options.batch)
+            result = entry.prepared(arrays, v, weights)
         except HesseError as error:
-            raise codec.located(error, _kind(call.function)) from error
+            raise self._located(error, call.function) from error
         computed = time.perf_counter()
         pieces = codec.encode_result(result, row.is_pair, options.aux > 0)
         answer = Answer(
@@ -131,8 +132,8 @@ class Evaluator:
         if request.operation not in DERIVATIVES:
             raise StateError("unknown-operation", f"The operations are {', '.join(DERIVATIVES)}.", pointer="/operation")
         try:
-            options = self._options(request.options)
-            graph = self._graph(request.function, request.inputs)
+            options, signatures = _planned(self._options(request.options), request)
+            graph = self._graph(request.function, signatures)
             plan = prepare(graph, request.operation, options).plan
         except HesseError as error:
             raise codec.located(error, _kind(request.function)) from error
@@ -161,7 +162,8 @@ class Evaluator:
         """The entry of a call by id if it is prepared in this process."""
         if not isinstance(call.function, ById):
             return None
-        return self.entries.get(HotKey(call.function.id, operation, self._options(call.options)))
+        options = codec.sized(self._options(call.options), call)
+        return self.entries.get(HotKey(call.function.id, operation, options))
 
     def _options(self, model: OptionsModel) -> Options:
         return codec.decode_options(model, self.settings) if model.model_fields_set else self._defaults
@@ -180,7 +182,8 @@ class Evaluator:
             key = HotKey(function.id, operation, options)
             return self._prepared(key, lambda: self._read(self._stored(function.id)), operation, options)
         if isinstance(function, ByExpression):
-            named = _named(function, [(a.shape, a.dtype) for a in arrays])
+            first = 0 if options.batch is None else 1
+            named = _named(function, [(a.shape[first:], a.dtype) for a in arrays])
             made = (function.expression, tuple(named), operation, options)
             return self._prepared(made, lambda: self._parse(function, named), operation, options)
         graph = self._from_json(function)
@@ -231,19 +234,30 @@ class Evaluator:
 
     # ---- checks -----------------------------------------------------------------------------------------------------
     @staticmethod
-    def _check_guards(graph: Graph, arrays: Sequence[Array]) -> None:
+    def _check_guards(graph: Graph, arrays: Sequence[Array], batch: int | None) -> None:
         if not graph.guards:
             return
+        lead = () if batch is None else (batch,)
         fits = len(arrays) == len(graph.inputs) and all(
-            [a.shape == n.shape and a.dtype == n.dtype for a, n in zip(arrays, graph.inputs, strict=True)]
+            [a.shape == (*lead, *n.shape) and a.dtype == n.dtype for a, n in zip(arrays, graph.inputs, strict=True)]
         )
-        if fits and not guards_hold(graph, arrays):
+        points = [arrays] if batch is None or not fits else [[a[k] for a in arrays] for k in range(batch)]
+        if fits and not all([guards_hold(graph, point) for point in points]):
             raise StateError(
                 "graph-point-specific",
                 "The function branches on values: its graph was traced where other branches were taken than here.",
                 hint="Trace the function again at these inputs and send that graph.",
                 pointer="/inputs",
             )
+
+    def _located(self, error: HesseError, function: ByGraph | ByExpression | ById) -> HesseError:
+        """`error` with a pointer into the request, and with the node's id as it was sent."""
+        found = codec.located(error, _kind(function))
+        if found.code == "nonfinite-result" and found.node is not None and isinstance(function, ByGraph):
+            sent = ids_as_sent(function.graph, self.settings.limits).get(found.node, found.node)
+            text = found.message.replace(f"node {found.node} ", f"node {sent} ")
+            return type(found)(found.code, text, hint=found.hint, pointer=found.pointer, node=sent)
+        return found
 
     def _is_tiny(self, entry: Entry, answer: Answer) -> bool:
         settings = self.settings
@@ -295,6 +309,20 @@ def _named(function: ByExpression, shapes: Sequence[tuple[Shape, DType]]) -> lis
             hint=None if function.inputs is not None else "Name them in function.inputs; without it there is one, x.",
         )
     return [(name, shape, dtype) for name, (shape, dtype) in zip(names, shapes, strict=True)]
+
+
+def _planned(options: Options, request: PlanRequest) -> tuple[Options, Sequence[Signature] | None]:
+    """The options with the size of the batch that the stated inputs have, and the inputs of one point."""
+    signatures = request.inputs
+    if request.options.many:
+        raise InputError("bad-option", "A plan is for one vector.", pointer="/options/many")
+    if not request.options.batched:
+        return options, signatures
+    if not signatures or not all([s.shape for s in signatures]):
+        raise InputError("bad-request", "The plan of a batch needs inputs with their shapes, a leading axis included.",
+                         pointer="/inputs")
+    points = [s.model_copy(update={"shape": s.shape[1:]}) for s in signatures]
+    return replace(options, batch=signatures[0].shape[0]).checked(), points
 
 
 def _from_signatures(function: ByExpression, signatures: Sequence[Signature]) -> list[Named]:

@@ -41,12 +41,47 @@ PRODUCTS = {
 }
 VECTORS = {"vector": _example("A vector of outputs", function={"expression": "sin(x)"}, inputs=[[0.0, 0.5]])}
 
+SECONDS: dict[str, Any] = {
+    **SCALARS,
+    "lagrangian": _example(
+        "Weights: the Hessian of a Lagrangian",
+        function={"expression": "x**2 * x[::-1]"},
+        inputs=[[1.0, 2.0]],
+        weights=[[0.5, -1.0]],
+    ),
+    "batched": _example(
+        "A batch of points", function=CUBE, inputs=[[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]], options={"batched": True}
+    ),
+}
+MANY = {
+    "many": _example(
+        "Two vectors at once",
+        function=CUBE,
+        inputs=[POINT],
+        v=[[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]],
+        options={"many": True},
+    ),
+}
+
 OPERATIONS: dict[str, dict[str, dict[str, Any]]] = {
     "value": {**SCALARS, **VECTORS},
     "grad": SCALARS,
-    "jacobian": {**SCALARS, **VECTORS},
-    "hessian": {
+    "jacobian": {
         **SCALARS,
+        **VECTORS,
+        "sparse": _example(
+            "Coordinates of the entries", function={"expression": "sin(x)"}, inputs=[[0.0, 0.5]],
+            options={"layout": "coo"},
+        ),
+    },
+    "hessian": {
+        **SECONDS,
+        "sparse": _example(
+            "Compressed sparse rows", function=ROSENBROCK, inputs=[[1.0, 1.0, 1.0, 1.0]], options={"layout": "csr"}
+        ),
+        "columns": _example(
+            "Two of its columns", function=ROSENBROCK, inputs=[[1.0, 1.0, 1.0, 1.0]], options={"columns": [0, 3]}
+        ),
         "rosenbrock": _example(
             "Rosenbrock's function, at most two columns at a time",
             function=ROSENBROCK,
@@ -59,10 +94,16 @@ OPERATIONS: dict[str, dict[str, dict[str, Any]]] = {
             inputs=[{"shape": [3], "dtype": "float64", "data": [1.0, 2.0, "Infinity"]}],
         ),
     },
-    "jvp": PRODUCTS,
+    "hessian_diag": SECONDS,
+    "laplacian": SECONDS,
+    "value_grad_hessian": {
+        **SECONDS,
+        "packed": _example("The upper triangle", function=CUBE, inputs=[POINT], options={"layout": "packed"}),
+    },
+    "jvp": {**PRODUCTS, **MANY},
     "vjp": {"formula": _example("A formula", function=CUBE, inputs=[POINT], v=2.0)},
-    "hvp": PRODUCTS,
-    "vhp": PRODUCTS,
+    "hvp": {**PRODUCTS, **MANY},
+    "vhp": {**PRODUCTS, **MANY},
 }
 
 PLANS = {

@@ -12,12 +12,13 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, WithJsonS
 
 from hesse_engine.derivatives import DERIVATIVES
 from hesse_engine.ir.graph import DTYPES
-from hesse_engine.options import APIS, HESSIAN_STRATEGIES, JACOBIAN_STRATEGIES, LAYOUTS, TIERS
+from hesse_engine.options import APIS, HESSIAN_STRATEGIES, JACOBIAN_STRATEGIES, LAYOUTS, NONFINITE, TIERS
 
 NAME = r"^[A-Za-z_][A-Za-z0-9_.\-]{0,127}$"
 ID = r"^[0-9a-f]{64}$"
 MAX_INPUTS = 1_000
 MAX_EXPRESSION = 65_536
+MAX_CHOSEN = 1_000_000  # rows or columns
 
 
 def _one_of(*values: str) -> Any:
@@ -141,15 +142,31 @@ class OptionsModel(Model):
     argnums: int | list[int] | None = Field(
         default=None, description="Differentiated inputs; null: all (func: the first)."
     )
-    chunk_size: int | None = Field(default=None, description="Most columns or rows in flight at once.")
+    chunk_size: int | None = Field(
+        default=None, description="Most columns, rows, vectors or points in flight at once."
+    )
     preallocate: bool = Field(default=True, description="Write chunks into one result instead of concatenating them.")
     device: str = Field(default="cpu", max_length=64)
     threads: int | None = Field(default=None, description="Threads of this computation.")
     strategy: Annotated[str, _one_of("auto", *HESSIAN_STRATEGIES, *JACOBIAN_STRATEGIES)] = "auto"
-    layout: Annotated[str, _one_of(*LAYOUTS)] = Field(default="dense", description="Layout of a matrix result.")
+    layout: Annotated[str, _one_of(*LAYOUTS)] = Field(
+        default="dense", description="Of a matrix result: blocks, a sparse matrix, its diagonal or upper triangle."
+    )
+    rows: list[int] | None = Field(
+        default=None, max_length=MAX_CHOSEN, description="Which rows of a matrix, among all elements; null: all."
+    )
+    columns: list[int] | None = Field(
+        default=None, max_length=MAX_CHOSEN, description="Which columns of a matrix, among all elements; null: all."
+    )
+    batched: bool = Field(default=False, description="Every tensor has a leading axis of points; results, too.")
+    many: bool = Field(default=False, description="`v` holds several vectors, on a leading axis; products, too.")
+    weighted: bool = Field(default=False, description="For a plan: weights will be given. Calls give them.")
     max_memory_bytes: int | None = Field(default=None, description="Refuse what is predicted to need more.")
     strict: bool = Field(default=False, description="Refuse outputs that do not depend on an input.")
     aux: int = Field(default=0, description="How many of the last outputs are evaluated, not differentiated.")
+    nonfinite: Annotated[str, _one_of(*NONFINITE)] = Field(
+        default="allow", description="'error': refuse a result with a NaN or an infinity, naming the node it is from."
+    )
     tier: Annotated[str, _one_of(*TIERS)] = Field(default="auto", description="Which interpreter answers.")
     deadline_s: float | None = Field(default=None, ge=0.001, description="Give up after this many seconds.")
 
@@ -160,6 +177,9 @@ class CallRequest(Model):
     function: Function
     inputs: list[TensorLike] = Field(max_length=MAX_INPUTS)
     v: Vector = Field(default=None, description="Only for products: jvp, vjp, hvp, vhp.")
+    weights: Vector = Field(
+        default=None, description="One tensor for each output: second derivatives are those of the weighted sum."
+    )
     options: OptionsModel = OptionsModel()
 
 
@@ -195,10 +215,30 @@ class Pair(Model):
     product: Any
 
 
-class CallAnswer(Model):
-    """`result` is a tensor, lists of them where torch nests tuples, or a pair."""
+class SparseAnswer(Model):
+    """A matrix over the concatenated flattened elements; entries that are not listed are zero."""
 
-    result: TensorAnswer | Pair | list[Any]
+    layout: Literal["csr", "coo"]
+    shape: list[int]
+    dtype: str
+    indptr: list[int] | None = Field(default=None, description="csr: where each row starts.")
+    rows: list[int] | None = Field(default=None, description="coo: the row of each value.")
+    indices: list[int] = Field(description="The column of each value.")
+    data: list[Any]
+
+
+class Triple(Model):
+    """Answer of value_grad_hessian."""
+
+    value: Any
+    gradient: Any
+    hessian: Any
+
+
+class CallAnswer(Model):
+    """`result` is a tensor, lists of them where torch nests tuples, a sparse matrix, a pair or a triple."""
+
+    result: TensorAnswer | SparseAnswer | Pair | Triple | list[Any]
     aux: list[TensorAnswer] | None = Field(default=None, description="Present when options.aux > 0.")
     stats: dict[str, Any] = Field(description="How it was computed: strategy, tier, threads, chunks, seconds, ...")
 

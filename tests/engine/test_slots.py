@@ -12,6 +12,7 @@ from graphs import graph_of, op
 from hesse_engine.backend.direct import DirectProgram
 from hesse_engine.backend.symmetry import add_transpose
 from hesse_engine.compute import Options, Prepared, compute, prepare
+from hesse_engine.errors import InputError
 from hesse_engine.ir.graph import FLOAT64, Array, Builder, Graph, Node, apply
 from hesse_engine.structure.contributions import affine, contributions
 from hesse_engine.structure.images import IndexImage
@@ -227,6 +228,32 @@ def test_out_is_refreshed(name: str) -> None:
     other = np.full((*shape, *shape), 7.0)
     prepared([x], out=other)
     np.testing.assert_array_equal(other, out)
+
+
+def test_out_that_shares_memory_with_the_input_is_refused() -> None:
+    prepared, memory = assembled(graph_of(rosenbrock, (4,))), np.zeros(16)
+    with pytest.raises(InputError, match="shares memory"):
+        prepared([memory[:4]], out=memory.reshape(4, 4))
+
+
+def test_value_gradient_and_hessian_are_one_program() -> None:
+    graph, x = graph_of(two_products, (12,)), RNG.normal(size=12)
+    prepared = prepare(graph, "value_grad_hessian", Options(argnums=0))
+    result = prepared([x])
+    assert len(prepared.programs) == 1
+    close(result.value, swept(graph, x))
+    close(result.gradient, compute(graph, "grad", [x], options=Options(argnums=0)).value)
+    close(result.output, compute(graph, "value", [x]).value)
+
+
+def test_a_matrix_that_is_read_elsewhere_is_no_start_of_sums() -> None:
+    """The product that a Hessian may start as is a weight of something else as well: adding to it would be seen."""
+    def f(x: Node) -> Node:
+        product = op("matmul", const(x, DATA), x)
+        return op("sum", op("exp", product)) + op("sum", op("exp", op("matmul", const(x, DATA[::-1].copy()), x)))
+
+    graph, x = graph_of(f, (12,)), RNG.normal(size=12) * 0.2
+    close(assembled(graph)([x]).value, swept(graph, x))
 
 
 # ---- the quick way ---------------------------------------------------------------------------------------------------

@@ -78,6 +78,11 @@ class Short:
         """`run(x)`, written into `out`."""
         return self.finish(self.prepared((x,), out=out).value)
 
+    def triple(self, x: Array) -> tuple[Any, Any, Any]:
+        """(f(x), the gradient, the Hessian)."""
+        result = self.prepared((x,))
+        return result.output, result.gradient, self.finish(result.value)
+
     def pair(self, x: Array, v: Array) -> tuple[Any, Any]:
         """(f(x), the product with v)."""
         result = self.prepared((x,), (v,))

@@ -112,15 +112,18 @@ class Function:
 
     def hessian_diag(self, inputs: Any, **options: Any) -> Any:
         """The diagonal of the Hessian; shapes of the inputs."""
-        return self._call("hessian_diag", inputs, None, options)
+        short = self._short("hessian_diag", inputs, options)
+        return self._call("hessian_diag", inputs, None, options) if short is None else short.run(inputs)
 
     def laplacian(self, inputs: Any, **options: Any) -> Any:
         """The trace of the Hessian, a scalar."""
-        return self._call("laplacian", inputs, None, options)
+        short = self._short("laplacian", inputs, options)
+        return self._call("laplacian", inputs, None, options) if short is None else short.run(inputs)
 
     def value_grad_hessian(self, inputs: Any, **options: Any) -> Any:
         """(f(inputs), gradient, Hessian) at the price of one call."""
-        return self._call("value_grad_hessian", inputs, None, options)
+        short = self._short("value_grad_hessian", inputs, options)
+        return self._call("value_grad_hessian", inputs, None, options) if short is None else short.triple(inputs)
 
     def jacobian(self, inputs: Any, **options: Any) -> Any:
         """The Jacobian; block [o][j] of shape out_o + in_j."""

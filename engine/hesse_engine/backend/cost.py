@@ -28,6 +28,7 @@ SHARED = 150e-6  # seconds of work from which on threads divide it
 EFFICIENCY = 0.85  # of each further thread
 MARGIN = 0.5  # a later candidate is taken if it needs less than this share: the model is good to a factor of two
 WORTH_COMPARING = 2e-3  # seconds predicted: below, deriving another way costs more than it can save in a few calls
+SLOWEST = 10e-9  # seconds for an element of a node, whatever it is
 SEEDS = "seeds"  # the name of the input that chunks of seeds come in by
 _NO_WORK = frozenset({*VIEWS, "input", "constant", "zeros"})
 _MOVING = frozenset({"take", "scatter_add"})
@@ -139,6 +140,8 @@ def cheapest(candidates: Sequence[MatrixProgram], machine: Machine | None = None
 
 def is_worth_comparing(program: MatrixProgram, machine: Machine | None = None) -> bool:
     """Whether another way of computing the result might save more than deriving it costs."""
+    if all([p.work * SLOWEST < WORTH_COMPARING for p in program.programs]) and program.result_bytes < REUSED:
+        return False
     return cost_of_matrix(program, machine).seconds > WORTH_COMPARING
 
 

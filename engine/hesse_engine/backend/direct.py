@@ -40,12 +40,12 @@ class DirectProgram:
     """The Hessian of a covered function. `layout` is the problem's.
 
     dense: blocks [i][j] over the inputs. csr, coo: [[values of `pattern`]]. packed: [[n (n + 1) / 2 values]].
-    diag: [[n values]].
+    diag: [[n values]]. `extra` nodes are evaluated along with the weights, most of which they share.
     """
 
     columns = width = chunks = 0  # no seeds, so any cap on chunks is kept
 
-    def __init__(self, form: QuadraticForm, problem: Problem) -> None:
+    def __init__(self, form: QuadraticForm, problem: Problem, extra: Sequence[Node] = ()) -> None:
         options = problem.options
         self.wrt, self.size, self.dtype = problem.wrt, flat(problem.wrt), problem.wrt[0].dtype
         self.lead = problem.outputs[0].shape if problem.is_func else ()
@@ -55,18 +55,19 @@ class DirectProgram:
         slots = LAYOUTS[self.layout](found, self.size)
         self.pattern: Pattern | None = slots.pattern
         self.is_half, self.count = slots.is_half, slots.size
-        weights = simplify_nodes([s.node for s in slots.sinks])
+        simple = simplify_nodes([*[s.node for s in slots.sinks], *extra])
+        weights, self.extra = simple[:len(slots.sinks)], simple[len(slots.sinks):]
         sinks = [Sink(w, s.target, s.offset, s.strides, s.tables) for w, s in zip(weights, slots.sinks, strict=True)]
         self.base = self._constant_part(sinks, problem.graph.inputs)
         self.sinks = [s for s in sinks if self.base is None or s.node in self._moving]
         self.whole = self._split_whole()
-        self.nodes = [*self.whole, *[s.node for s in self.sinks]]
+        self.nodes = [*self.extra, *self.whole, *[s.node for s in self.sinks]]
         whole = (*self.lead, *self.wrt[0].shape, *self.wrt[0].shape)
         self.shape = whole if self.layout == "dense" and len(self.wrt) == 1 else (self.count,)
         base = None if self.base is None else self.base.reshape(self.shape)
         self.program: Program = build_program(
-            problem.graph.inputs, self.whole, threads=self.threads, tier=options.tier, sinks=self.sinks,
-            targets=[Target(self.shape, self.dtype, base, 0 if self.whole else None)],
+            problem.graph.inputs, [*self.extra, *self.whole], threads=self.threads, tier=options.tier, sinks=self.sinks,
+            targets=[Target(self.shape, self.dtype, base, len(self.extra) if self.whole else None)],
         )
         self._cleared: weakref.ref[Array] | None = None
 
@@ -89,7 +90,10 @@ class DirectProgram:
             while node.op == "reshape":
                 node = node.args[0]
             is_whole = sink.offset == 0 and not sink.tables and node.size == self.count
-            if is_whole and node.op == "contract" and is_contiguous(sink.node.shape, sink.strides):
+            if not is_whole or node.op != "contract" or not is_contiguous(sink.node.shape, sink.strides):
+                continue
+            others = [*self.extra, *[s.node for s in self.sinks if s is not sink]]
+            if node not in reachable(others):  # who reads it must not find what is added to it
                 del self.sinks[k]
                 return [node]
         return []
@@ -116,33 +120,38 @@ class DirectProgram:
 
     def run(self, inputs: Sequence[Array], out: Array | None = None) -> Blocks:
         """The blocks; one array that is the whole result is written into `out`, where that is given."""
-        values = self._values(inputs, out)
+        return self.run_with_extra(inputs, out)[0]
+
+    def run_with_extra(self, inputs: Sequence[Array], out: Array | None = None) -> tuple[Blocks, list[Array]]:
+        """The blocks, and the values of the extra nodes."""
+        values, extra = self._values(inputs, out)
         if self.layout != "dense":
-            return [[values if self.layout in ("csr", "coo") else values[:-1]]]
+            return [[values if self.layout in ("csr", "coo") else values[:-1]]], extra
         if len(self.wrt) == 1:
-            return [[values]]
+            return [[values]], extra
         matrix = values.reshape(self.size, self.size)
-        return [[self._block(matrix, i, j) for j in range(len(self.wrt))] for i in range(len(self.wrt))]
+        return [[self._block(matrix, i, j) for j in range(len(self.wrt))] for i in range(len(self.wrt))], extra
 
     def quick(self) -> Callable[[Array], Array] | None:
         """`run` for one small input, without what only other programs need; gives the one array of the result."""
-        run = None if self.is_half or len(self.wrt) > 1 else self.program.quick()
+        run = None if self.is_half or len(self.wrt) > 1 or self.extra else self.program.quick()
         if run is None or self.layout in ("dense", "csr", "coo"):
             return run
         values = run
         return lambda x: values(x)[:-1]
 
-    def _values(self, inputs: Sequence[Array], out: Array | None) -> Array:
+    def _values(self, inputs: Sequence[Array], out: Array | None) -> tuple[Array, list[Array]]:
         if out is None or out.shape != self.shape:
-            values = self.program.run(inputs)[-1].reshape(self.shape)
+            found = self.program.run(inputs)
+            values = found[-1].reshape(self.shape)
         else:
             values = out
             if not self.whole:
                 self._clear(out)
-            self.program.run(inputs, (out.reshape(self.whole[0].shape) if self.whole else out,))
+            found = self.program.run(inputs, (out.reshape(self.whole[0].shape) if self.whole else out,))
         if self.is_half:
             add_transpose(values.reshape(self.size, self.size), self.threads, by_vm=self.program.tier != "reference")
-        return values
+        return values, found[:len(self.extra)]
 
     def _clear(self, out: Array) -> None:
         """Set `out` to the start of the sums: all of it the first time, then only what the sinks touch."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hesse_engine.backend.direct import DirectProgram
 from hesse_engine.backend.matrix import Blocks, MatrixProgram
 from hesse_engine.backend.program import Program
 from hesse_engine.backend.sweep import SweepProgram
@@ -174,8 +175,10 @@ class DiagonalProgram:
         return [[found]], extra
 
 
-def with_extra(matrix: MatrixProgram | None) -> SweepProgram | ConvertedProgram | DiagonalProgram | None:
+def with_extra(
+    matrix: MatrixProgram | None,
+) -> SweepProgram | ConvertedProgram | DiagonalProgram | DirectProgram | None:
     """`matrix`, if it evaluates further nodes along with its own."""
     if isinstance(matrix, ConvertedProgram):
         return matrix if isinstance(matrix.dense, SweepProgram) else None
-    return matrix if isinstance(matrix, (SweepProgram, DiagonalProgram)) else None
+    return matrix if isinstance(matrix, (SweepProgram, DiagonalProgram, DirectProgram)) else None

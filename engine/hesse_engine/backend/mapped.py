@@ -61,6 +61,10 @@ class MappedProgram:
         return self.program.tier
 
     @property
+    def node_count(self) -> int:
+        return self.program.node_count
+
+    @property
     def fallbacks(self) -> tuple[str, ...]:
         return self.program.fallbacks
 

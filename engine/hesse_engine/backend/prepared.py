@@ -18,6 +18,7 @@ from hesse_engine.backend.matrix import Blocks, MatrixProgram
 from hesse_engine.backend.plan import Plan
 from hesse_engine.backend.program import Program
 from hesse_engine.derivatives import Derivative, Problem
+from hesse_engine.errors import InputError
 from hesse_engine.ir.graph import Array, Node, flat
 from hesse_engine.result import Result, SparseMatrix, check_out, written
 from hesse_engine.structure.pattern import Pattern
@@ -27,7 +28,8 @@ from hesse_engine.structure.pattern import Pattern
 class Prepared:
     """One operation, ready to be called; thread-safe."""
 
-    plan: Plan
+    outline: Plan  # without what takes long to predict
+    explain: Callable[[], Plan]
     problem: Problem
     row: Derivative
     inputs: tuple[Node, ...]  # what `inputs`, `weights` and v have to fit
@@ -40,6 +42,14 @@ class Prepared:
     programs: tuple[Program | MappedProgram, ...]
     shared: tuple[Pattern, Array] | None = None  # of a sparse result
     known_stats: dict[str, dict[str, Any]] = field(default_factory=dict)  # by tier
+    explained: list[Plan] = field(default_factory=list)
+
+    @property
+    def plan(self) -> Plan:
+        """How it is computed and what that will cost."""
+        if not self.explained:
+            self.explained.append(self.explain())
+        return self.explained[0]
 
     def __call__(
         self,
@@ -98,6 +108,8 @@ class Prepared:
         if matrix is None:
             return [] if self.direct is None else self.direct.run([*arrays, *seeds]), None
         target = None if out is None else self._target(matrix, out)
+        if target is not None and any([np.may_share_memory(target, a) for a in arrays]):
+            raise InputError("bad-out", "out shares memory with an input.", hint="Give it memory of its own.")
         both = with_extra(matrix)
         if both is not None:
             blocks, found = both.run_with_extra(arrays, target)
@@ -174,7 +186,7 @@ class Prepared:
         return {**known, "seconds": seconds}
 
     def _described(self, tier: str) -> dict[str, Any]:
-        plan = self.plan
+        plan = self.outline
         return {
             "operation": plan.operation,
             "strategy": plan.strategy,

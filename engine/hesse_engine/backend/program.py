@@ -10,10 +10,11 @@ import numpy as np
 from hesse_engine.backend import kernels, reference
 from hesse_engine.backend.hot import Heat, heat_of
 from hesse_engine.backend.lower import Lowered, Target, lower
+from hesse_engine.backend.plan import flops_of
 from hesse_engine.backend.workspace import Workspace
 from hesse_engine.errors import InputError
-from hesse_engine.ir.graph import FLOAT32, FLOAT64, Array, Node
-from hesse_engine.ir.rows import VIEWS
+from hesse_engine.ir.graph import FLOAT32, FLOAT64, Array, Node, size_of
+from hesse_engine.ir.rows import ROWS, VIEWS
 from hesse_engine.ir.walk import reachable
 from hesse_engine.structure.regions import Sink
 
@@ -64,6 +65,23 @@ class Program:
         if self._lower() is None:
             return "reference"
         return "jit" if self._heat is not None and self._heat.is_fused else "vm"
+
+    @property
+    def node_count(self) -> int:
+        return len(self._order)
+
+    @property
+    def work(self) -> float:
+        """Elements of all nodes, products counted by their flops; infinite where some node's work is unknown."""
+        total = 0.0
+        for node in self._order:
+            if node.op == "contract":
+                total += flops_of([node])
+            elif ROWS[node.op].kind == "nonlinear" and ROWS[node.op].vm is None:
+                return float("inf")
+            else:
+                total += size_of(node.shape)
+        return total
 
     @property
     def fallbacks(self) -> tuple[str, ...]:

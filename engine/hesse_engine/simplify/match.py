@@ -16,19 +16,33 @@ def rewrite(outputs: Sequence[Node], rules: Mapping[str, Sequence[Rule]]) -> lis
     """`outputs` with `rules` applied bottom up."""
     new: dict[Node, Node] = {}
     for node in reachable(outputs):
+        args = node.args
+        if not args:
+            new[node] = node
+            continue
         changed = node
-        if node.args:
-            args = tuple([new[a] for a in node.args])
-            if args != node.args:
-                changed = rebuild(node, args)
+        for a in args:
+            if new[a] is not a:
+                changed = rebuild(node, tuple([new[b] for b in args]))
+                break
+        if changed.op in rules or _may_fold(changed):
             changed = _settle(changed, rules)
         new[node] = changed
     return [new[n] for n in outputs]
 
 
+def _may_fold(node: Node) -> bool:
+    """Whether the first operand of an elementwise node may be uniform: most are told apart by that alone."""
+    args = node.args
+    if not args or ROWS[node.op].vm is None:
+        return False
+    first = args[0]
+    return not first.args or first.op in ("broadcast_to", "reshape")
+
+
 def _settle(node: Node, rules: Mapping[str, Sequence[Rule]]) -> Node:
     for _ in range(MAX_REWRITES):
-        if ROWS[node.op].vm is not None:
+        if _may_fold(node):
             folded = fold_uniform(node)
             if folded is not None:
                 return folded

@@ -27,7 +27,6 @@ from hesse_engine.transforms.vjp import pull_back
 
 ELEMENTS = 1 << 24  # of all tangents together
 VARIABLES = 64  # each takes a tangent of its own: with more of them, a sweep's chunks need less memory
-RATIO = 4  # elements of s for each variable: with fewer, pulling back is not what takes the time
 
 
 def through_opaque(output: Node, wrt: Sequence[Node]) -> QuadraticForm | None:
@@ -39,7 +38,7 @@ def through_opaque(output: Node, wrt: Sequence[Node]) -> QuadraticForm | None:
         return None
     parts = _interface(order, active)
     count, size = flat(wrt), flat(parts)
-    if not parts or not 0 < count <= VARIABLES or not RATIO * count <= size <= ELEMENTS // count:
+    if not parts or not 0 < count <= VARIABLES or not count <= size <= ELEMENTS // count:
         return None
     one = output.builder.full(output.shape, 1.0, output.dtype)
     pulled = pull_back([output], [one], parts)
