@@ -7,7 +7,7 @@ WORKERS ?= 1
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-# `make test PEERS=1` also installs JAX, CasADi and torch, which tests and benchmarks compare with.
+# `make test PEERS=1` also installs JAX, asdex, CasADi and torch, which tests and benchmarks compare with.
 ifdef PEERS
 DEV := $(VENV)/.dev $(VENV)/.peers
 else
@@ -31,7 +31,7 @@ check: $(VENV)/.dev  ## ruff, mypy --strict, import-linter
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(DEV)  ## hot and cold times beside the peers (PEERS=1 installs them; ARGS=--short)
+bench: $(DEV)  ## hot and cold times beside the peers (PEERS=1 installs them; ARGS="--short --case NAME")
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 demo: $(VENV)/.dev  ## a server on a free port, and examples/standard_errors.py against it
@@ -72,6 +72,6 @@ $(VENV)/.load: $(VENV)/.pip pyproject.toml
 	@touch $@ $(VENV)/.service
 
 $(VENV)/.peers: constraints-peers.txt $(VENV)/.dev
-	@echo "Installing JAX, CasADi and torch into $(VENV) (once)"
+	@echo "Installing JAX, asdex, CasADi and torch into $(VENV) (once)"
 	@$(EDITABLE) '.[peers]'
 	@touch $@

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -19,7 +20,7 @@ from hesse_engine.backend.plan import flops_of
 from hesse_engine.backend.program import Program, add_into, build_program
 from hesse_engine.backend.reference import run as interpret
 from hesse_engine.backend.symmetry import add_transpose
-from hesse_engine.ir.graph import Array, Node, flat
+from hesse_engine.ir.graph import Array, Node, flat, scalar_value
 from hesse_engine.ir.walk import dependents, reachable
 from hesse_engine.simplify.passes import simplify_nodes
 from hesse_engine.structure.contributions import contributions
@@ -58,8 +59,7 @@ class DirectProgram:
         simple = simplify_nodes([*[s.node for s in slots.sinks], *extra])
         weights, self.extra = simple[:len(slots.sinks)], simple[len(slots.sinks):]
         sinks = [Sink(w, s.target, s.offset, s.strides, s.tables) for w, s in zip(weights, slots.sinks, strict=True)]
-        self.base = self._constant_part(sinks, problem.graph.inputs)
-        self.sinks = [s for s in sinks if self.base is None or s.node in self._moving]
+        self.base, self.sinks = self._settle(sinks, problem.graph.inputs)
         self.whole = self._split_whole()
         self.nodes = [*self.extra, *self.whole, *[s.node for s in self.sinks]]
         whole = (*self.lead, *self.wrt[0].shape, *self.wrt[0].shape)
@@ -71,17 +71,24 @@ class DirectProgram:
         )
         self._cleared: weakref.ref[Array] | None = None
 
-    def _constant_part(self, sinks: Sequence[Sink], inputs: Sequence[Node]) -> Array | None:
-        """The values that do not depend on the inputs; None where they are few: those are added anew."""
-        nodes = [s.node for s in sinks]
-        self._moving = dependents(reachable(nodes), set(inputs))
-        fixed = [s for s in sinks if s.node not in self._moving]
-        if sum([s.node.size for s in fixed]) <= KEPT_CONSTANT * self.count:
-            return None
-        base = np.zeros(self.count, self.dtype)
-        for sink, value in zip(fixed, interpret([s.node for s in fixed], {}), strict=True):
-            add_into(base, sink, value)
-        return base
+    def _settle(self, sinks: list[Sink], inputs: Sequence[Node]) -> tuple[Array | None, list[Sink]]:
+        """(the constant part of the values, what else is added in each run).
+
+        Where constant weights are few for all those values, they are computed now and added anew in each run.
+        """
+        moving = dependents(reachable([s.node for s in sinks]), set(inputs))
+        fixed = [s for s in sinks if s.node not in moving]
+        values = interpret([s.node for s in fixed], {})
+        if sum([s.node.size for s in fixed]) > KEPT_CONSTANT * self.count:
+            base = np.zeros(self.count, self.dtype)
+            for sink, value in zip(fixed, values, strict=True):
+                add_into(base, sink, value)
+            return base, [s for s in sinks if s.node in moving]
+        known = {
+            s.node: s.node.builder.table(np.array(v, self.dtype, order="C"))
+            for s, v in zip(fixed, values, strict=True) if scalar_value(s.node) is None and s.node.args
+        }
+        return None, [replace(s, node=known.get(s.node, s.node)) for s in sinks]
 
     def _split_whole(self) -> list[Node]:
         """A matrix product that is a weight for every entry of H, in order: H starts as it, and costs no zeros."""

@@ -151,7 +151,24 @@ def _compiled(node: Node, given: Operands, strides: tuple[int, ...]) -> Loop | N
 
 
 def prepare(node: Node, operands: Sequence[Array], out: Array) -> Action:
-    """An action that writes the trajectories of a loop into `out`."""
+    """An action that writes the trajectories of a loop into `out`: by the compiled loops, from when they are there."""
+    action = _prepared(node, operands, out)
+    return action if loops() is not None else _Waiting(node, operands, out, action)
+
+
+class _Waiting:
+    """The way without compiled loops, until they are loaded."""
+
+    def __init__(self, node: Node, operands: Sequence[Array], out: Array, action: Action) -> None:
+        self._given, self._action, self._is_waiting = (node, operands, out), action, True
+
+    def __call__(self) -> object:
+        if self._is_waiting and loops() is not None:
+            self._action, self._is_waiting = _prepared(*self._given), False
+        return self._action()
+
+
+def _prepared(node: Node, operands: Sequence[Array], out: Array) -> Action:
     body, constants = node.attrs["body"], node.attrs["constants"]
     length, is_reverse = node.attrs["length"], node.attrs["reverse"]
     given = sorted_out(node.op, operands, body, constants)

@@ -135,7 +135,7 @@ def size_of(shape: Shape) -> int:
 class Builder:
     """Makes and interns nodes. `library` ('numpy' or 'torch') decides type promotion of integers with floats."""
 
-    __slots__ = ("_checked_shapes", "_interned", "constant_bytes", "library", "limits", "nodes")
+    __slots__ = ("_checked_shapes", "_digests", "_interned", "constant_bytes", "library", "limits", "nodes")
 
     def __init__(self, limits: Limits | None = None, library: str = "numpy") -> None:
         self.limits, self.library = limits or Limits(), library
@@ -143,6 +143,7 @@ class Builder:
         self.constant_bytes = 0
         self._interned: dict[Any, Node] = {}
         self._checked_shapes: set[Shape] = set()
+        self._digests: dict[int, bytes] = {}  # SHA-256 of constants, by number
 
     def make(self, op: str, args: tuple[Node, ...], attrs: Mapping[str, Any], shape: Shape, dtype: DType) -> Node:
         """The interned node; args must belong to this builder, attrs must be hashable and in the row's order."""
@@ -205,7 +206,17 @@ class Builder:
             self.constant_bytes += array.nbytes
             array.flags.writeable = False
             node = self._interned[key] = self._new("constant", (), {}, array.shape, array.dtype, array)
+            if digest is not raw:
+                self._digests[node.number] = digest
         return node
+
+    def digest(self, node: Node) -> bytes:
+        """SHA-256 of the bytes of a constant."""
+        found = self._digests.get(node.number)
+        if found is None:
+            assert node.value is not None
+            found = self._digests[node.number] = hashlib.sha256(node.value.tobytes()).digest()
+        return found
 
     def table(self, array: Array) -> Node:
         """A constant that is neither copied nor interned: for arrays that a program derives, and may be large."""

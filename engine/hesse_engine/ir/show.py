@@ -48,4 +48,4 @@ def _head(node: Node) -> str:
     if node.value.size == 1:
         scalar = node.value.reshape(()).item()
         return f"constant {scalar.hex() if isinstance(scalar, float) else scalar!r}"
-    return f"constant sha256:{hashlib.sha256(node.value.tobytes()).hexdigest()}"
+    return f"constant sha256:{node.builder.digest(node).hex()}"

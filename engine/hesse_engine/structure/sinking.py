@@ -14,6 +14,7 @@ from hesse_engine.ir.rows import ROWS, VIEWS, evaluate
 from hesse_engine.ir.walk import connected, reachable, rebuild
 
 UNROLLED = 8  # terms of a sum that is used nonlinearly: coordinates of a point, factors of a low rank
+UNROLLED_ROWS = 16  # the same for several sums side by side: rows of a softmax, whose outer products would be sparse
 EXPANDED = 1 << 20  # elements of the iteration space of a product of two variable arrays
 
 
@@ -95,7 +96,8 @@ def spread(x: Node, own: str, letters: str, shape: Shape) -> Node:
 
 def _unrolled(node: Node) -> Node:
     (x,), axes = node.args, node.attrs["axis"]
-    if len(axes) != 1 or not 1 <= x.shape[axes[0]] <= UNROLLED or _holds_product(x):
+    largest = UNROLLED_ROWS if node.size >= UNROLLED else UNROLLED
+    if len(axes) != 1 or not 1 <= x.shape[axes[0]] <= largest or _holds_product(x):
         return node
     (axis,) = axes
     count = tuple([1 if k == axis else s for k, s in enumerate(x.shape)])
