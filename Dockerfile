@@ -28,9 +28,9 @@ RUN /opt/hesse/bin/pip install --no-cache-dir --quiet -c /tmp/constraints.txt "$
 ARG CPU_NAME=x86-64-v3
 ARG CPU_FEATURES=+avx2
 ENV HESSE_CACHE_DIR=/opt/hesse/kernels NUMBA_CPU_NAME=${CPU_NAME} NUMBA_CPU_FEATURES=${CPU_FEATURES}
-RUN /opt/hesse/bin/python -c "from hesse_engine.backend import kernels; \
+RUN /opt/hesse/bin/python -c "from hesse_engine.backend import kernels, loops, recurrences; \
 kinds = ('float64', 'float32'); kernels.load(kinds); print(*[kernels.kernel_state(k) for k in kinds]); \
-assert all(kernels.is_loaded(k) for k in kinds)" \
+assert all(kernels.is_loaded(k) for k in kinds); loops.load_loops(); recurrences.load_recurrences()" \
     && chmod -R a-w,a+rX /opt/hesse
 
 # ---- the image ---------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from hesse_engine.backend.cost import cheapest, is_worth_comparing, predicted
 from hesse_engine.backend.device import check_device, check_threads
 from hesse_engine.backend.direct import DirectProgram
 from hesse_engine.backend.layouts import ConvertedProgram, DiagonalProgram, chosen_entries, with_extra
+from hesse_engine.backend.machine import DEFAULTS
 from hesse_engine.backend.mapped import MappedProgram
 from hesse_engine.backend.matrix import MatrixProgram, check_budget, is_within_budget
 from hesse_engine.backend.plan import Plan, flops_of
@@ -180,12 +181,15 @@ def _assembled(problem: Problem, extra: Sequence[Node]) -> DirectProgram | None:
 
 
 def _is_swept_faster(problem: Problem, row: Derivative, program: MatrixProgram) -> bool:
-    """Whether a sweep of all columns is predicted to take less than half the time of `program`, if that is long."""
+    """Whether a sweep of all columns is predicted to take less than half the time of `program`, if that is long.
+
+    By the rates of no machine in particular: the same call gives the same bits before and after they are measured.
+    """
     options = problem.options
-    if options.layout != "dense" or options.max_memory_bytes is not None or not is_worth_comparing(program):
+    if options.layout != "dense" or options.max_memory_bytes is not None or not is_worth_comparing(program, DEFAULTS):
         return False
     sweep = row.derive(problem).sweep
-    return sweep is not None and cheapest([program, fitting_sweep(sweep, problem)]) is not program
+    return sweep is not None and cheapest([program, fitting_sweep(sweep, problem)], DEFAULTS) is not program
 
 
 def _swept(problem: Problem, row: Derivative, derived: Derived) -> Prepared:

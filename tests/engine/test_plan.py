@@ -188,9 +188,9 @@ def test_a_sweep_is_taken_where_assembly_is_predicted_to_be_much_slower(monkeypa
     graph = graph_of(lambda x: op("sum", op("exp", op("matmul", x.builder.constant(a), x))), (60,))
     x = RNG.normal(size=60) / 10
     usual = prepare(graph, "hessian", Options(argnums=0))
-    monkeypatch.setattr(compute, "is_worth_comparing", lambda program: True)
+    monkeypatch.setattr(compute, "is_worth_comparing", lambda program, machine: True)
     same = prepare(graph, "hessian", Options(argnums=0))
-    monkeypatch.setattr(compute, "cheapest", lambda candidates: candidates[-1])
+    monkeypatch.setattr(compute, "cheapest", lambda candidates, machine: candidates[-1])
     swept = prepare(graph, "hessian", Options(argnums=0))
     kept = prepare(graph, "hessian", Options(argnums=0, max_memory_bytes=1 << 30))
     assert [p.plan.strategy for p in (usual, same, swept, kept)] == [

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 READINGS = ("hessian_diag", "laplacian", "value_grad_hessian")  # what torch.autograd.functional has no name for
 KEPT_SIGNATURES = 256  # of one function; after that it starts over
+KEPT_SHORT = 1024  # short ways of one function: one for each operation, signature and choice of options
 KEPT_TRACES = 16  # of one signature, one for each way through its branches
 
 
@@ -222,6 +223,8 @@ class Function:
             short = short_way(client.embedded.prepare(call))
             if short is not None:
                 key = (operation, inputs.shape, inputs.dtype, client.embedded, *options.items())
+                if len(self._ready) >= KEPT_SHORT:
+                    self._ready.clear()
                 with contextlib.suppress(TypeError):  # an option that is no key
                     self._ready[key] = short
         return client.send(call)

@@ -6,6 +6,7 @@ s, so the pattern is a few strided copies and most positions are affine.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,7 +33,7 @@ def periodic(sides: Sequence[tuple[IndexImage, IndexImage]], n: int) -> tuple[Pa
     cuts = _cuts(runs, step, n)
     counts = np.zeros(n, np.int64)
     pieces = []  # (first row, periods, for each residue its sorted diagonals)
-    for low, high in zip(cuts, cuts[1:], strict=False):
+    for low, high in itertools.pairwise(cuts):
         active = _diagonals(runs, step, low, high)
         pieces.append((low, high, active))
         for residue, diagonals in enumerate(active):
