@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hesse_engine.ir.graph import Array, Node, Shape, apply, flat, is_zero, size_of
+from hesse_engine.ir.graph import Array, Node, Shape, apply, flat, is_zero, scalar_value, size_of
 from hesse_engine.structure.images import Contribution, Image, IndexImage, MatrixImage
 from hesse_engine.structure.pushing import OuterProduct, QuadraticForm
 
@@ -44,7 +44,10 @@ def _of_pair(a: Image, b: Image, weight: Node, is_square: bool) -> Contribution:
     h = apply("reshape", ordered, shape=(batch, weight.size // max(batch, 1)))
     if isinstance(b, MatrixImage):
         right = b.columns.shape[1]
-        block = _scaled_product(a.matrix, h, b.matrix)
+        value = scalar_value(weight)
+        if value is not None and batch > 1:  # one block for all
+            h = weight.builder.full((1, h.shape[1]), value, weight.dtype)
+        block = apply("broadcast_to", _scaled_product(a.matrix, h, b.matrix), shape=(batch, width, right))
         return Contribution(_spread(a.columns, (batch, width, right), 2), _spread(b.columns, (batch, width, right), 1),
                             block, not is_square)
     columns = b.index.transpose(a.order).reshape(h.shape)
