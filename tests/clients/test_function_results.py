@@ -54,6 +54,13 @@ def exact() -> Any:
     return found
 
 
+def test_argnums_choose_what_is_differentiated() -> None:
+    g = hesse.function(both)
+    np.testing.assert_allclose(g.hessian((X, X + 1), argnums=0), np.diag(2 * (X + 1)))
+    np.testing.assert_allclose(g.grad((X, X + 1), argnums=1), X**2 + 3 * (X + 1) ** 2)
+    np.testing.assert_allclose(g.hessian((X, X + 1), argnums=(1,))[0][0], np.diag(6 * (X + 1)))
+
+
 CALLS: list[tuple[str, Any, tuple[Any, ...], dict[str, Any]]] = [
     *[(name, chain, (X,), {}) for name in OPERATIONS],
     *[(name, both, ((X, X + 1),), {}) for name in OPERATIONS],
@@ -73,6 +80,7 @@ CALLS: list[tuple[str, Any, tuple[Any, ...], dict[str, Any]]] = [
     ("vjp", parts, (MANY, (MANY, np.ones(3))), {"batched": True}),
     ("laplacian", parts, (MANY,), {"batched": True, "weights": (MANY, np.ones(3))}),
     ("hessian", chain, (X,), {"nonfinite": "error"}),
+    *[(name, both, ((X, X + 1),), {"argnums": k}) for name in ("grad", "hessian", "jacobian") for k in (0, -1, (1, 0))],
 ]
 
 

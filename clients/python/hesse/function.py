@@ -64,6 +64,7 @@ class Function:
 
         layout      'dense'; of a Hessian or Jacobian 'csr' or 'coo' (SciPy's arrays, torch's tensors); of a Hessian
                     'diag' or 'packed' (its upper triangle, row by row)
+        argnums     which inputs of a tuple are differentiated, a number or a tuple of them; products know none
         rows, columns   positions among all elements: that part of the matrix, and nothing else, is computed
         weights     shaped as the outputs: second derivatives are those of sum_o <w_o, y_o>
         batched     every tensor has a leading axis of points, results too
