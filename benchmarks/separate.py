@@ -27,6 +27,9 @@ COLD_CASES = ("rosenbrock-10", "rosenbrock-csr", "sine", "logsumexp", "cross-ent
 SHORT_COLD_CASES = ("rosenbrock-10", "chain")
 COLD_LIMITS_S = ((100, 5e-3), (220, 10e-3))  # below so many nodes, at most so many seconds; `chain` has about 200
 NAMES = ("huge", "start", "growth", "cold")
+# what the titles of these cases begin with
+HUGE, START, COLD = "pairwise energy", "process start to first Hessian, warm disk cache", "cold: "
+FIRST = ": first call beyond a later one"
 
 
 @dataclass(slots=True)
@@ -52,7 +55,7 @@ def run(*arguments: str, limit_s: float = 300.0) -> dict[str, Any]:
 def huge(found: Findings, threads: int, is_short: bool) -> None:
     """The result is 444 MB, its points take 60 kB; JAX asks for 551 GB."""
     points = SHORT_POINTS if is_short else HUGE_POINTS
-    title = f"pairwise energy, {points} points, {3 * points} x {3 * points} dense"
+    title = f"{HUGE}, {points} points, {3 * points} x {3 * points} dense"
     try:
         report = found.tables["huge"] = run("benchmarks.huge", str(points), str(threads))
     except Failed as error:
@@ -85,7 +88,7 @@ def start(found: Findings, is_short: bool) -> None:
                 seconds.append(perf_counter() - started)
         found.tables[f"start{label}"] = seconds
         outcome = "pass" if median(seconds) <= START_LIMIT_S else "miss"
-        found.verdicts.append(Verdict(f"process start to first Hessian, warm disk cache{label}",
+        found.verdicts.append(Verdict(f"{START}{label}",
                                       f"≤ {seconds_text(START_LIMIT_S)}", seconds_text(median(seconds)), "", None,
                                       outcome))  # type: ignore[arg-type]
 
@@ -121,12 +124,12 @@ def cold(found: Findings, bench: Bench, colds: dict[str, dict[str, float]]) -> N
         limit = next((s for nodes, s in COLD_LIMITS_S if middle["nodes"] < nodes), None)
         if limit is not None:
             outcome = "pass" if middle["seconds"] <= limit else "miss"
-            found.verdicts.append(Verdict(f"cold: {case.title} ({middle['nodes']} nodes)", f"≤ {seconds_text(limit)}",
+            found.verdicts.append(Verdict(f"{COLD}{case.title} ({middle['nodes']} nodes)", f"≤ {seconds_text(limit)}",
                                           seconds_text(middle["seconds"]), "", None, outcome))  # type: ignore[arg-type]
         peer = colds.get(name, {}).get("JAX jit")
         if peer is not None:
             ratio = peer / middle["seconds"]
-            found.verdicts.append(Verdict(f"cold: {case.title} ({middle['nodes']} nodes)", "≥ 20 × JAX",
+            found.verdicts.append(Verdict(f"{COLD}{case.title} ({middle['nodes']} nodes)", "≥ 20 × JAX",
                                           seconds_text(middle["seconds"]), f"{seconds_text(peer)} (JAX jit)", ratio,
                                           "pass" if ratio >= 20 else "miss"))
     found.tables["cold"] = table
@@ -143,7 +146,7 @@ def plan_of_million(found: Findings, bench: Bench, hot: float) -> None:
         found.failures.append(f"{name}: {error}")
         return
     seconds = max(0.0, median(parts) - hot)
-    found.verdicts.append(Verdict(f"{by_name(bench.is_short)[name].title}: first call beyond a later one", "≤ 20 ms",
+    found.verdicts.append(Verdict(f"{by_name(bench.is_short)[name].title}{FIRST}", "≤ 20 ms",
                                   seconds_text(seconds), "", None, "pass" if seconds <= PLAN_LIMIT_S else "miss"))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import chart
+from benchmarks import chart, separate
 from benchmarks.cases import Case, cases
 from benchmarks.claims import Claim, Limit, Ratio, judge, seconds_text
 from benchmarks.peers import FILES
@@ -85,6 +85,8 @@ def test_data_are_measured_as_constants_and_as_arguments() -> None:
 
 def test_reasons_belong_to_cases() -> None:
     titles = [c.title for c in cases()]
+    titles += [separate.HUGE, f"{separate.START}, by the VM", *[separate.COLD + t for t in titles],
+               *[t + separate.FIRST for t in titles]]
     for prefix in REASONS:
         assert any(t.startswith(prefix) for t in titles), prefix
     assert reason_for("nothing of the kind") == "not yet explained"
