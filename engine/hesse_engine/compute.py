@@ -172,6 +172,9 @@ def structured(
 
 
 def _assembled(problem: Problem, extra: Sequence[Node]) -> DirectProgram | None:
+    budget, n = problem.options.max_memory_bytes, flat(problem.wrt)
+    if budget is not None and problem.options.layout == "dense" and n * n * problem.wrt[0].dtype.itemsize > budget:
+        return None  # before the constant part of H is there
     form = quadratic_form(problem)
     try:
         program = None if form is None else DirectProgram(form, problem, extra)

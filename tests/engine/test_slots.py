@@ -12,7 +12,7 @@ from graphs import graph_of, op
 from hesse_engine.backend.direct import DirectProgram
 from hesse_engine.backend.symmetry import add_transpose
 from hesse_engine.compute import Options, Prepared, compute, prepare
-from hesse_engine.errors import InputError
+from hesse_engine.errors import InputError, LimitError
 from hesse_engine.ir.graph import FLOAT64, Array, Builder, Graph, Node, apply
 from hesse_engine.structure.contributions import affine, contributions
 from hesse_engine.structure.images import IndexImage
@@ -228,6 +228,27 @@ def test_out_is_refreshed(name: str) -> None:
     other = np.full((*shape, *shape), 7.0)
     prepared([x], out=other)
     np.testing.assert_array_equal(other, out)
+
+
+@pytest.mark.parametrize("through_a_view", [False, True])
+@pytest.mark.parametrize("other", [{}, {"strategy": "forward-over-reverse"}])
+def test_out_that_something_else_has_filled_is_cleared_whole(other: dict[str, Any], through_a_view: bool) -> None:
+    banded = assembled(graph_of(rosenbrock, (60,)))
+    full = prepare(graph_of(norm, (60,)), "hessian", Options(argnums=0, **other))
+    x, out = RNG.normal(size=60), np.empty((60, 60))
+    for _ in range(2):
+        banded([x], out=out)
+    full([x], out=out[:] if through_a_view else out)
+    banded([x], out=out)
+    close(out, swept(graph_of(rosenbrock, (60,)), x))
+
+
+def test_a_constant_hessian_over_the_budget_is_refused_before_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    monkeypatch.setattr(DirectProgram, "__init__", lambda *_: made.append(1))
+    with pytest.raises(LimitError, match="The result alone takes"):
+        prepare(graph_of(quadratic, (12,)), "hessian", Options(argnums=0, max_memory_bytes=100))
+    assert not made
 
 
 def test_out_that_shares_memory_with_the_input_is_refused() -> None:

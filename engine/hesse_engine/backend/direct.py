@@ -6,7 +6,6 @@ VM adds it where it belongs as soon as it is computed. What does not depend on t
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
@@ -19,6 +18,7 @@ from hesse_engine.backend.matrix import Blocks
 from hesse_engine.backend.plan import flops_of
 from hesse_engine.backend.program import Program, add_into, build_program
 from hesse_engine.backend.reference import run as interpret
+from hesse_engine.backend.refill import is_refill
 from hesse_engine.backend.symmetry import add_transpose
 from hesse_engine.ir.graph import Array, Node, flat, scalar_value
 from hesse_engine.ir.walk import dependents, reachable
@@ -69,7 +69,6 @@ class DirectProgram:
             problem.graph.inputs, [*self.extra, *self.whole], threads=self.threads, tier=options.tier, sinks=self.sinks,
             targets=[Target(self.shape, self.dtype, base, len(self.extra) if self.whole else None)],
         )
-        self._cleared: weakref.ref[Array] | None = None
 
     def _settle(self, sinks: list[Sink], inputs: Sequence[Node]) -> tuple[Array | None, list[Sink]]:
         """(the constant part of the values, what else is added in each run).
@@ -153,26 +152,25 @@ class DirectProgram:
             values = found[-1].reshape(self.shape)
         else:
             values = out
+            is_own = is_refill(out, self)
             if not self.whole:
-                self._clear(out)
+                self._clear(out, is_own)
             found = self.program.run(inputs, (out.reshape(self.whole[0].shape) if self.whole else out,))
         if self.is_half:
             add_transpose(values.reshape(self.size, self.size), self.threads, by_vm=self.program.tier != "reference")
         return values, found[:len(self.extra)]
 
-    def _clear(self, out: Array) -> None:
-        """Set `out` to the start of the sums: all of it the first time, then only what the sinks touch."""
-        is_known = self._cleared is not None and self._cleared() is out
+    def _clear(self, out: Array, is_own: bool) -> None:
+        """Set `out` to the start of the sums: only what the sinks touch, if this program was the last to fill it."""
         touched = sum([s.node.size for s in self.sinks])
         if self.base is not None:
             out[...] = self.base.reshape(self.shape)
-        elif is_known and SPARSE * touched < self.count and not any([s.tables for s in self.sinks]):
+        elif is_own and SPARSE * touched < self.count and not any([s.tables for s in self.sinks]):
             item = self.dtype.itemsize
             for s in self.sinks:
                 np.ndarray(s.node.shape, self.dtype, out, s.offset * item, [k * item for k in s.strides])[...] = 0.0
         else:
             out.fill(0.0)
-            self._cleared = weakref.ref(out)
 
     def _block(self, matrix: Array, i: int, j: int) -> Array:
         (top, high), (left, wide) = [(flat(self.wrt[:k]), self.wrt[k].size) for k in (i, j)]

@@ -17,6 +17,7 @@ from hesse_engine.backend.mapped import MappedProgram
 from hesse_engine.backend.matrix import Blocks, MatrixProgram
 from hesse_engine.backend.plan import Plan
 from hesse_engine.backend.program import Program
+from hesse_engine.backend.refill import disown
 from hesse_engine.derivatives import Derivative, Problem
 from hesse_engine.errors import InputError
 from hesse_engine.ir.graph import Array, Node, flat
@@ -105,9 +106,13 @@ class Prepared:
     ) -> tuple[list[Array], Blocks | None]:
         """Values of the nodes, and the blocks of the matrix program where there is one."""
         matrix = self.matrix
+        if out is not None and not isinstance(matrix, DirectProgram):
+            disown(out)
         if matrix is None:
             return [] if self.direct is None else self.direct.run([*arrays, *seeds]), None
         target = None if out is None else self._target(matrix, out)
+        if out is not None and target is None:
+            disown(out)
         if target is not None and any([np.may_share_memory(target, a) for a in arrays]):
             raise InputError("bad-out", "out shares memory with an input.", hint="Give it memory of its own.")
         both = with_extra(matrix)

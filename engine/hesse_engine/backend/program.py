@@ -129,9 +129,10 @@ class Program:
         None where the program is of another kind, or the VM is not loaded.
         """
         lowered, kernels = self._lowered or self._lower(), self._kernels
-        if lowered is None or Workspace(lowered, kernels).quick() is None:
+        first = None if lowered is None else Workspace(lowered, kernels).quick()
+        if lowered is None or first is None:
             return None
-        pool: list[Callable[[Array], Array]] = []
+        pool = [first]
 
         def run(x: Array) -> Array:
             try:
