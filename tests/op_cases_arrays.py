@@ -9,8 +9,16 @@ from typing import Any
 import numpy as np
 
 from op_cases import ELEMENTWISE, Case, apart, real
+from op_cases_bitwise import BITWISE
+from op_cases_factorizations import FACTORIZATIONS
 from op_cases_linalg import LINALG
 from op_cases_loops import LOOPS
+from op_cases_ordering import ORDERING
+from op_cases_rounding import ROUNDING
+from op_cases_special import SPECIAL
+from op_cases_spectral import SPECTRAL
+from op_cases_transcendental import TRANSCENDENTAL
+from op_cases_windows import WINDOWS
 from oracles import MP, Array, Reference
 
 Index = tuple[int, ...]
@@ -350,4 +358,7 @@ ARRAYS: dict[str, tuple[Case, ...]] = {
               Case((real(), real(3)), lambda a, b: array((1, 3), lambda i: a.item() * b[i[1]]))),
 }
 
-CASES: dict[str, tuple[Case, ...]] = {**ELEMENTWISE, **ARRAYS, **LINALG, **LOOPS}
+CASES: dict[str, tuple[Case, ...]] = {
+    **ELEMENTWISE, **ARRAYS, **LINALG, **LOOPS, **TRANSCENDENTAL, **ROUNDING, **SPECIAL, **ORDERING, **SPECTRAL,
+    **FACTORIZATIONS, **WINDOWS, **BITWISE,
+}

@@ -49,6 +49,8 @@ class Row:
     doc: str = ""
     linear: tuple[int, ...] | Callable[[Node], tuple[int, ...]] = ()  # operands that a nonlinear row is linear in
     transpose: Callable[..., Any] | None = None  # (ct, y) -> its transposes in those operands, None for the others
+    domain: str = ""  # where the value is defined, for the docs; empty: everywhere
+    kink: str = ""  # which derivative is taken where there is none, for the docs
 
     def differentiable(self, slot: int) -> bool:
         return self.slots is None or slot in self.slots
@@ -103,7 +105,8 @@ def register(row: Row) -> Row:
 def describe() -> list[dict[str, Any]]:
     """The table as data, for `GET /v1/ops` and the docs: one entry per op, leaves left out."""
     return [
-        {"name": r.name, "kind": r.kind, "arity": r.arity, "attrs": list(r.attrs), "doc": " ".join(r.doc.split())}
+        {"name": r.name, "kind": r.kind, "arity": r.arity, "attrs": list(r.attrs), "doc": " ".join(r.doc.split()),
+         "domain": r.domain, "kink": r.kink}
         for r in sorted(ROWS.load().values(), key=lambda r: r.name)
         if r.kind != "leaf"
     ]

@@ -20,18 +20,27 @@ register(
 
 from hesse_engine.ir.ops import (  # noqa: E402  (the leaves come first)
     arithmetic,
+    bitwise,
     composite,
     contraction,
     cumulative,
+    factorizations,
     gathering,
     linalg,
+    ordering,
     pointwise,
     reductions,
+    rounding,
     scan,
+    special,
+    spectral,
     structural,
+    transcendental,
+    windows,
 )
 
 __all__ = [
-    "ROWS", "arithmetic", "composite", "contraction", "cumulative", "gathering", "linalg", "pointwise", "reductions",
-    "scan", "structural",
+    "ROWS", "arithmetic", "bitwise", "composite", "contraction", "cumulative", "factorizations", "gathering",
+    "linalg", "ordering", "pointwise", "reductions", "rounding", "scan", "special", "spectral", "structural",
+    "transcendental", "windows",
 ]

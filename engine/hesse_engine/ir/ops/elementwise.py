@@ -95,6 +95,8 @@ def elementwise(
     slots: tuple[int, ...] | None = None,
     is_movement: bool = False,
     arity: int | None = None,
+    domain: str = "",
+    kink: str = "",
 ) -> Callable[[Callable[..., Any]], Builder]:
     """Register the decorated rule as an elementwise row; its name becomes the builder.
 
@@ -114,7 +116,7 @@ def elementwise(
         build.__name__, build.__doc__ = name, rule.__doc__
         register(
             Row(name, kind, operands, (), build, numpy, rule, batch_elementwise, vm, slots, is_movement,
-                doc=rule.__doc__ or "")
+                doc=rule.__doc__ or "", domain=domain, kink=kink)
         )
         return build
 
@@ -122,10 +124,10 @@ def elementwise(
 
 
 def pointwise(
-    numpy: Callable[..., Any], *, vm: str, result: ResultDType = "float"
+    numpy: Callable[..., Any], *, vm: str, result: ResultDType = "float", domain: str = "", kink: str = ""
 ) -> Callable[[Callable[..., Any]], Builder]:
     """A row whose rule gives the partial derivatives `(y, *args) -> (phi_a, phi_b, ...)`; None is a partial of zero."""
-    return elementwise("pointwise", numpy, vm=vm, result=result)
+    return elementwise("pointwise", numpy, vm=vm, result=result, domain=domain, kink=kink)
 
 
 def quiet(f: Callable[..., Any]) -> Callable[..., Any]:

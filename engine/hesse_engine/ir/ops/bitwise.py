@@ -1,0 +1,3 @@
+"""Bitwise rows of integers and booleans."""
+
+from __future__ import annotations

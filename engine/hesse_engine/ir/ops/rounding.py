@@ -1,0 +1,3 @@
+"""Rounding, remainders and signs: piecewise constant or piecewise linear rows."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Convolutions and sliding windows."""
+
+from __future__ import annotations

@@ -1,0 +1,7 @@
+"""Matrices: factors, spectra, solutions."""
+
+from __future__ import annotations
+
+from conformance.cases import Case
+
+CASES: list[Case] = []

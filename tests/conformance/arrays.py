@@ -1,0 +1,7 @@
+"""Shapes, reductions, products."""
+
+from __future__ import annotations
+
+from conformance.cases import Case
+
+CASES: list[Case] = []

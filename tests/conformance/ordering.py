@@ -1,0 +1,7 @@
+"""Sorting, indexing, scattering."""
+
+from __future__ import annotations
+
+from conformance.cases import Case
+
+CASES: list[Case] = []

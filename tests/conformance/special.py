@@ -1,0 +1,7 @@
+"""Special functions."""
+
+from __future__ import annotations
+
+from conformance.cases import Case
+
+CASES: list[Case] = []

@@ -1,0 +1,7 @@
+"""Cases of rows that round, divide with a remainder or copy signs: see `op_cases`."""
+
+from __future__ import annotations
+
+from op_cases import Case
+
+ROUNDING: dict[str, tuple[Case, ...]] = {}
