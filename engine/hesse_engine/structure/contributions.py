@@ -134,7 +134,8 @@ def _is_still(image: IndexImage, axis: int) -> bool:
 def _without(image: IndexImage, kept: Sequence[int], shape: Shape) -> IndexImage:
     table = image.table
     if table is not None:
-        table = table[tuple([slice(None) if k in kept else 0 for k in range(table.ndim)])]
+        # the ellipsis keeps a view where no axis is left: a scalar of its own has no lasting address (`table_key`)
+        table = table[(*[slice(None) if k in kept else 0 for k in range(table.ndim)], ...)]
     return IndexImage(shape, image.offset, tuple([image.steps[k] for k in kept]), table, image.scale)
 
 
@@ -151,7 +152,7 @@ def _gathered(c: Contribution, indices: dict[Any, Node]) -> Contribution:
     axis = moving[0] if moving else 0
     if not moving or moving != list(range(axis, axis + len(moving))):
         return c
-    core = table[tuple([slice(None) if k in moving else 0 for k in range(table.ndim)])]
+    core = table[(*[slice(None) if k in moving else 0 for k in range(table.ndim)], ...)]
     size = int(core.max()) + 1 if core.size else 0
     if core.size < CROWDED * size or any([i.steps[k] for i in (c.rows, c.columns) for k in moving]):
         return c

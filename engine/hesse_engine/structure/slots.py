@@ -131,7 +131,9 @@ class _Tables:
         """At sum_p factor_p * image_p."""
         offset = sum([f * i.offset for f, i in parts])
         steps = tuple([sum(s) for s in zip(*[[f * s for s in i.steps] for f, i in parts], strict=True)])
-        tabled = [(f * i.scale, i.table) for f, i in parts if i.table is not None]
+        tables = [(f * i.scale, i.table) for f, i in parts if i.table is not None]
+        offset += sum([f * int(t.flat[0]) for f, t in tables if _is_still(t)])
+        tabled = [(f, t) for f, t in tables if not _is_still(t)]
         if len(tabled) == 2 and table_key(tabled[0][1]) == table_key(tabled[1][1]):
             tabled = [(tabled[0][0] + tabled[1][0], tabled[0][1])]
         if tabled and size >= TABLE_LIMIT:
@@ -164,6 +166,11 @@ class _Tables:
             strides = tuple([i if s else 0 for i, s in zip(inner, table.strides, strict=True)])
             self._made[key] = builder.table(compact), strides
         return Table(*self._made[key])
+
+
+def _is_still(table: Array) -> bool:
+    """Whether a table has one number for all elements."""
+    return table.size > 0 and not any([s for s, n in zip(table.strides, table.shape, strict=True) if n > 1])
 
 
 def _product(rows: IndexImage, n: int, columns: IndexImage) -> list[tuple[int, IndexImage]]:
