@@ -219,7 +219,11 @@ class Builder:
         return found
 
     def table(self, array: Array) -> Node:
-        """A constant that is neither copied nor interned: for arrays that a program derives, and may be large."""
+        """A constant that is neither copied nor interned: for arrays that a program derives, and may be large.
+
+        Who reads it takes its memory for row-major, so an array in another order is copied into that one.
+        """
+        array = np.array(array, order="C", copy=None)
         array.flags.writeable = False
         return self._new("constant", (), {}, array.shape, array.dtype, array)
 
