@@ -230,6 +230,9 @@ def _strides(lengths: Sequence[int]) -> list[int]:
 def gather(x: Node, indices: Node, axis: int) -> Node:
     """y[i, j, ...] = x[i, .., indices[i, j, ...], ..], the index in place of `axis`: take_along_axis."""
     check_indices("gather", indices, x.shape[axis])
+    if indices.value is None and indices.ndim == x.ndim:
+        count = [s if k == axis else indices.shape[k] for k, s in enumerate(x.shape)]
+        return apply("take_along", apply("slice", x, start=(0,) * x.ndim, count=count), indices, axis=axis)
     key: list[Any] = []
     for k in range(x.ndim):
         length = indices.shape[k]

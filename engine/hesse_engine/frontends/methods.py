@@ -11,10 +11,14 @@ import numpy as np
 from hesse_engine.frontends import (
     linear_algebra,
     manipulation,
+    ordering,
     reductions,
+    scattering,
     torch_arrays,
     torch_functions,
     torch_neural,
+    torch_ordering,
+    torch_scattering,
     torch_shapes,
 )
 from hesse_engine.frontends.operands import is_elementwise, tensor
@@ -83,6 +87,6 @@ def names() -> list[str]:
 
 
 __all__ = [
-    "find", "is_torch_call", "linear_algebra", "names", "torch_arrays", "torch_functions", "torch_neural",
-    "torch_shapes",
+    "find", "is_torch_call", "linear_algebra", "names", "ordering", "scattering", "torch_arrays", "torch_functions",
+    "torch_neural", "torch_ordering", "torch_scattering", "torch_shapes",
 ]
