@@ -117,10 +117,11 @@ def read_item(tracer: Tracer, view: View, key: Any) -> Node:
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------
-def check_writable(tracer: Tracer) -> None:
+def check_writable(tracer: Tracer, what: str = "") -> None:
+    """Refuse to change what is not the function's own; `what` names the method that would."""
     alias = tracer.alias
     if isinstance(alias, Refusal):
-        raise alias.error()
+        raise alias.error(what)
     if alias is None and not tracer.node.ndim and tracer.trace.library == "numpy":
         raise ArgumentTypeError("bad-type", "A result without dimensions is a scalar in NumPy: it does not support "
                                             "item assignment.", hint="Give the name a new value.")
@@ -251,7 +252,7 @@ def method(tracer: Tracer, name: str) -> Any:
         shown = f"torch: x.{name}"
         if base in _TORCH_VIEWS or (found not in TORCH and not is_elementwise(TORCH_ROWS.get(found, found))):
             raise no_rule(shown)
-        check_writable(tracer)
+        check_writable(tracer, shown)
         result = tracer.trace.call("torch", found, (tracer, *args), kwargs, shown)
         update(tracer, castable(result.node, tracer.node, shown))
         return tracer

@@ -34,8 +34,8 @@ class Refusal:
     message: str
     hint: str
 
-    def error(self) -> ArgumentTypeError:
-        return ArgumentTypeError("cut-graph", self.message, hint=self.hint)
+    def error(self, what: str = "") -> ArgumentTypeError:
+        return ArgumentTypeError("cut-graph", f"{what}: {self.message}" if what else self.message, hint=self.hint)
 
 
 _COPY = "Copy it first: y = x.copy() (torch: x.clone()), then assign to y."
@@ -219,7 +219,7 @@ class View:
     def __init__(self, memory: Memory, parent: View | None = None, step: Step | None = None) -> None:
         self.memory, self.parent, self.step = memory, parent, step
         is_cut = isinstance(step, Call) and step.name == "detach"
-        self.is_detached = is_cut or (parent is not None and parent.is_detached)
+        self.is_detached: bool = is_cut or (parent is not None and parent.is_detached)
         self._places: Array | None = None
 
     def places(self) -> Array:

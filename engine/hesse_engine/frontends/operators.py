@@ -135,7 +135,7 @@ class Operators:
     def __imod__(self, other: Any) -> Any:
         return self._in_place("remainder", other)
 
-    def __ipow__(self, other: Any) -> Any:
+    def __ipow__(self, other: Any) -> Any:  # type: ignore[misc]
         return self._in_place("power", other)
 
     def __imatmul__(self, other: Any) -> Any:

@@ -226,8 +226,8 @@ def quantile(a: Any, q: Any, axis: Axis = None, *, method: str = "linear", keepd
         raise GraphError("bad-attribute", "Quantiles must be in the range [0, 1].")
     rows, axes = joined(x, axis, "quantile")
     # NumPy itself says between which sorted elements a quantile lies: it is asked for that of 0, 1, 2, ...
-    ranks = np.asarray(np.quantile(np.arange(float(max(rows.shape[-1], 1))), points.reshape(-1), method=method or
-                                   interpolation))
+    wanted: Any = interpolation or method
+    ranks = np.asarray(np.quantile(np.arange(float(max(rows.shape[-1], 1))), points.reshape(-1), method=wanted))
     found = _nan_where(has_nan(rows), ranked_at(rows, ranks))
     front = apply("permute_dims", found, axes=[found.ndim - 1, *range(found.ndim - 1)])
     front = apply("reshape", front, shape=(*points.shape, *front.shape[1:]))

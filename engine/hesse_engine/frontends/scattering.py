@@ -271,7 +271,7 @@ def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Node:
     x, value = tensor(arr, builder), tensor(values, builder)
     if isinstance(obj, Node) and obj.value is None:
         raise no_rule("numpy.insert at a computed place")
-    at = obj.value if isinstance(obj, Node) else obj
+    at: Any = obj.value if isinstance(obj, Node) else obj
     line, k = (flat(x), 0) if axis is None else (x, axis_of("insert", axis, x.ndim))
     length = line.shape[k]
     # NumPy itself says where the elements go: old ones are numbered from 0, new ones from -1 down

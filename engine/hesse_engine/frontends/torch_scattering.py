@@ -176,7 +176,7 @@ def copied(input: Any, src: Any, non_blocking: bool = False) -> Node:
 @torch_function("in_place.fill_diagonal")
 def fill_diagonal(input: Any, fill_value: Any, wrap: bool = False) -> Node:
     x = tensor(input)
-    rows, columns = x.shape
+    columns = x.shape[1]
     places = np.arange(x.size)[:x.size if wrap else columns * columns:columns + 1]
     value = x.builder.full((len(places),), fill_value, x.dtype)
     return put_at(x, x.builder.constant(places.astype(INT64)), value)

@@ -9,6 +9,7 @@ Results take item assignment as arrays do, views included: the tracer then stand
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from collections.abc import Iterator, Sequence
@@ -168,10 +169,8 @@ class Tracer(Operators, Conversions):
 
     def forget(self) -> None:
         """The memory was assigned to: `node` is found anew when it is asked for."""
-        try:
+        with contextlib.suppress(AttributeError):
             del self.node
-        except AttributeError:
-            pass
 
     # ---- what it is --------------------------------------------------------------------------------------------------
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -173,7 +174,8 @@ def _paired_shapes(op: str, x: Node, index: Node, axis: Any, *, is_free: bool) -
 
 def _build_take_along(*args: Any, axis: Any = -1) -> Node:
     check_arity("take_along", args, 2)
-    x, index = args[0], index_of("take_along", *args)
+    index = index_of("take_along", *args)
+    x: Node = args[0]
     k = _paired_shapes("take_along", x, index, axis, is_free=True)
     check_indices("take_along", index, x.shape[k])
     if is_zero(x):
@@ -188,7 +190,8 @@ def _take_along_numpy(x: Any, index: Any, *, axis: int) -> Any:
 
 def _build_add_along(*args: Any, axis: Any = -1, size: Any) -> Node:
     check_arity("add_along", args, 2)
-    x, index = args[0], index_of("add_along", *args)
+    index = index_of("add_along", *args)
+    x: Node = args[0]
     k, length = _paired_shapes("add_along", x, index, axis, is_free=False), integer("add_along", "size", size)
     if length < 0:
         raise GraphError("bad-attribute", f"add_along: size {length} is negative.")
@@ -212,16 +215,15 @@ def _batch_along(node: Node, args: list[Node], batched: list[bool], size: int) -
     return apply(node.op, *[a if b else align(a, size) for a, b in zip(args, batched, strict=True)], **node.attrs)
 
 
-take_along = linear(
+take_along: Callable[..., Node] = linear(
     "take_along", 2, ("axis",), _build_take_along, _take_along_numpy,
-    lambda ct, y: (apply("add_along", ct, y.args[1], axis=y.attrs["axis"], size=y.args[0].shape[y.attrs["axis"]]),
-                   None),
+    lambda ct, y: (add_along(ct, y.args[1], axis=y.attrs["axis"], size=y.args[0].shape[y.attrs["axis"]]), None),
     _batch_along, slots=(0,), is_movement=False,
     doc="y[i, j, ..] = x[index[i, j, ..], j, ..], the index in place of one axis: attrs axis.",
 )
-add_along = linear(
+add_along: Callable[..., Node] = linear(
     "add_along", 2, ("axis", "size"), _build_add_along, _add_along_numpy,
-    lambda ct, y: (apply("take_along", ct, y.args[1], axis=y.attrs["axis"]), None),
+    lambda ct, y: (take_along(ct, y.args[1], axis=y.attrs["axis"]), None),
     _batch_along, slots=(0,), is_movement=False,
     doc="Sums of x[i, j, ..] at [index[i, j, ..], j, ..], an axis of the given size: the transpose of take_along; "
         "attrs axis, size.",

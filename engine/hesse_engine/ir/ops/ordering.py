@@ -41,7 +41,7 @@ def _along(name: str, flags: tuple[str, ...], numpy: Callable[..., Array], doc: 
         (x,) = args
         unknown = set(options) - set(flags)
         if unknown:
-            raise GraphError("bad-attribute", f"{name} has no attribute {sorted(unknown)[0]!r}.")
+            raise GraphError("bad-attribute", f"{name} has no attribute {min(unknown)!r}.")
         attrs = {"axis": axis_of(name, axis, x.ndim), **{f: _flag(name, f, options.get(f, False)) for f in flags}}
         return x.builder.make(name, (x,), attrs, x.shape, INT64)
 
@@ -143,8 +143,8 @@ def _build_writer(*args: Any, size: Any) -> Node:
 def _writer_numpy(index: Array, *, size: int) -> Array:
     check_range("last_writer", index, size)
     out = np.full((size, *index.shape[1:]), -1, np.int64)
-    rest = np.indices(index.shape, sparse=True)
-    out[(index, *rest[1:])] = np.broadcast_to(rest[0], index.shape)
+    grid: list[Array] = list(np.indices(index.shape, sparse=True))
+    out[(index, *grid[1:])] = np.broadcast_to(grid[0], index.shape)
     return out
 
 
