@@ -145,16 +145,16 @@ def update(tracer: Tracer, node: Node) -> None:
 def assign(tracer: Tracer, key: Any, value: Any) -> None:
     """tracer[key] = value."""
     check_writable(tracer)
-    trace, node = tracer.trace, tracer.node
-    source = convert(tensor(trace.unwrap(value), trace.builder), node.dtype)
+    trace = tracer.trace
+    view = own(tracer)
+    source = convert(tensor(trace.unwrap(value), trace.builder), view.memory.dtype)
     if _is_mask(key) and source.size == 1 and not trace.is_known(key.node):
-        update(tracer, _masked(node, key.node, source))
+        update(tracer, _masked(tracer.node, key.node, source))
         return
     where = tracer.read_key(key)
     if has_node(where):
-        update(tracer, _scattered(node, where, source))
+        update(tracer, _scattered(tracer.node, where, source))
         return
-    view = own(tracer)
     places = np.asarray(placed(tracer, view.writable(), where))
     view.memory.write(places, fitted(source, places.shape))
     view.memory.invalidate()

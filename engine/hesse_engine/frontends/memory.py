@@ -106,11 +106,12 @@ Step = Key | Call
 class Memory:
     """The elements of an array: those of `node`, or element `ids[place]` of `sources`, counted one after the other."""
 
-    __slots__ = ("_grid", "end", "ids", "members", "node", "shape", "sources", "starts")
+    __slots__ = ("_grid", "dtype", "end", "ids", "members", "node", "shape", "sources", "starts")
 
     def __init__(self, node: Node) -> None:
         self.node: Node | None = node
         self.shape: Shape = node.shape
+        self.dtype = node.dtype
         self.sources: list[Node] = []
         self.starts: list[int] = []
         self.end = 0

@@ -176,7 +176,10 @@ def in_mode(places: Node, length: int, mode: str) -> Node:
         return places.builder.constant(known % length if mode == "wrap" else np.clip(known, 0, length - 1))
     if mode == "clip":
         return apply("minimum", apply("maximum", places, 0), length - 1)
-    return apply("remainder", convert(places, INT64), length)
+    places = convert(places, INT64)
+    whole = convert(convert(places, np.dtype(np.float64)) / float(length), INT64)
+    rest = places - whole * length
+    return apply("where", apply("less", rest, 0), rest + length, rest)
 
 
 @numpy_function("put", "ndarray.put")
