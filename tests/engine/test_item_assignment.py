@@ -1,4 +1,4 @@
-"""Programs that assign to items, run by NumPy or torch on plain arrays and by us traced: results, aliases, Jacobians."""
+"""Programs that assign to items, run by NumPy or torch on arrays and by us traced: results, aliases, Jacobians."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ M = random.normal(size=(3, 4))
 Program = Callable[[Any], Any]
 
 
-# ---- programs over a vector and over a matrix: what they return must be what NumPy returns -----------------------------
+# ---- programs over a vector and over a matrix: what they return must be what NumPy returns --------------------------
 def element(x: Any) -> Any:
     y = x * 2
     y[0] = 7.0
@@ -310,7 +310,7 @@ def test_a_recursion_of_assignments_is_a_chain_of_scalars() -> None:
     assert sum(n.size == 200 for n in graph.builder.nodes) < 8
 
 
-# ---- any assignment ----------------------------------------------------------------------------------------------------
+# ---- any assignment -------------------------------------------------------------------------------------------------
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_any_sequence_of_assignments_is_numpy_s(data: st.DataObject) -> None:
@@ -344,7 +344,7 @@ def test_any_sequence_of_assignments_is_numpy_s(data: st.DataObject) -> None:
         np.testing.assert_array_equal(ours, theirs)
 
 
-# ---- constants of the trace --------------------------------------------------------------------------------------------
+# ---- constants of the trace -----------------------------------------------------------------------------------------
 def test_created_arrays_take_traced_values_inside_a_trace() -> None:
     assert type(created(np.zeros(2))) is np.ndarray
     trace = Trace()
@@ -404,7 +404,7 @@ def test_a_mask_that_decides_a_shape_is_refused_under_vmap() -> None:
         hesse.func.vmap(f)(np.stack([X, X]))
 
 
-# ---- refusals ----------------------------------------------------------------------------------------------------------
+# ---- refusals -------------------------------------------------------------------------------------------------------
 def _to_input(x: Any) -> None:
     x[0] = 1.0
 
@@ -498,7 +498,7 @@ def test_an_input_is_rebound_and_never_changed() -> None:
     np.testing.assert_array_equal(given_, X)
 
 
-# ---- torch -------------------------------------------------------------------------------------------------------------
+# ---- torch ----------------------------------------------------------------------------------------------------------
 def t_methods(x: Any) -> Any:
     y = x.clone()
     y.add_(1).mul_(2)

@@ -455,7 +455,7 @@ CUTS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "complex": (lambda x: complex(x[0]), r"t\.item\(\)"), "math": (lambda x: math.sin(x[0]), r"np\.sin"),
     "asarray": (lambda x: np.asarray(x), r"np\.stack"), "array": (lambda x: np.array([x[0], x[1]]), r"np\.stack"),
     "tolist": (lambda x: x.tolist(), "Iterate"), "numpy": (lambda x: x.numpy(), "detach"),
-    "store all": (_store_all, "stack"), "assign": (_assign, r"Copy it first"), "in place": (_add_into, "returned value"),
+    "store all": (_store_all, "stack"), "assign": (_assign, "Copy it first"), "in place": (_add_into, "returned value"),
     "out": (lambda x: np.add(x, 1, out=np.zeros(3)), "returned value"), "pickle": (lambda x: pickle.dumps(x), "item"),
     "sum out": (lambda x: np.sum(x, out=np.zeros(())), "returned value"), "range": (lambda x: range(x[0]), "item"),
     "list index": (lambda x: [1, 2][np.argmax(x)], "item"), "round": (lambda x: math.floor(x[0]), "item"),
