@@ -21,6 +21,7 @@ from hesse_engine.frontends import (
     torch_scattering,
     torch_shapes,
 )
+from hesse_engine.frontends.guarded import GUARDED
 from hesse_engine.frontends.operands import is_elementwise, tensor
 from hesse_engine.frontends.table import NUMPY, TORCH, TORCH_ROWS, numpy_function
 from hesse_engine.ir.graph import Node, apply
@@ -64,8 +65,10 @@ def find(name: str, library: str) -> tuple[str, str] | None:
         if candidate == "numpy":
             if hasattr(np.ndarray, name) and callable(getattr(np.ndarray, name)):
                 special = f"ndarray.{name}"
-                if special in NUMPY or name in NUMPY:
-                    return "numpy", special if special in NUMPY else name
+                if special in NUMPY or special in GUARDED["numpy"]:
+                    return "numpy", special
+                if name in NUMPY or name in GUARDED["numpy"]:
+                    return "numpy", name
         elif f"Tensor.{name}" in TORCH:
             return "torch", f"Tensor.{name}"
         elif name in TORCH or is_elementwise(TORCH_ROWS.get(name, name)):
