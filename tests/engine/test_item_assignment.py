@@ -232,6 +232,10 @@ def broadcast_values(x: Any) -> Any:
 
 def through_views(x: Any) -> Any:
     y = x * 1
+    a, b = np.atleast_2d(y, y[0])
+    b[0, 3] = 11
+    a[2, 0] = b[0, 3] * 2
+    diagonal = np.diag(y)
     np.swapaxes(y, 0, 1)[0] = 1
     np.flip(y)[0, 0] = 2
     y[None][0, 1, 1] = 3
@@ -240,7 +244,7 @@ def through_views(x: Any) -> Any:
     y.T.T[1, 3] = 6
     np.rot90(y)[0, 1] = 8
     np.squeeze(y[:1])[1] = 7
-    return y
+    return y, diagonal
 
 
 VECTOR = [element, slices, recursion, accumulated, mask_of_scalar, mask_of_values, duplicates, computed_index,
@@ -404,6 +408,21 @@ def test_a_mask_that_decides_a_shape_is_refused_under_vmap() -> None:
         hesse.func.vmap(f)(np.stack([X, X]))
 
 
+def test_an_example_under_vmap_does_not_leak_into_an_outer_array() -> None:
+    def f(x: Any) -> Any:
+        y = x * 1
+
+        def inner(a: Any) -> Any:
+            y[0] = a
+            return a * 2
+
+        hesse.func.vmap(inner)(x)
+        return (y * y).sum()
+
+    with pytest.raises(ArgumentTypeError, match="under vmap"):
+        hesse.func.grad(f)(X)
+
+
 # ---- refusals -------------------------------------------------------------------------------------------------------
 def _to_input(x: Any) -> None:
     x[0] = 1.0
@@ -471,7 +490,13 @@ def _sort_input(x: Any) -> None:
     x.sort()
 
 
+def _broadcast_together(x: Any) -> None:
+    a, _ = np.broadcast_arrays(x * 1, np.zeros((2, 6)))
+    a[0, 0] = 1.0
+
+
 REFUSED: list[tuple[Program, str]] = [
+    (_broadcast_together, "cut-graph"),
     (_to_input, "cut-graph"), (_to_view_of_input, "cut-graph"), (_add_to_view_of_input, "cut-graph"),
     (_read_only, "cut-graph"), (_scalar, "bad-type"), (_wrong_shape, "shape-mismatch"),
     (_growing, "shape-mismatch"), (_cast, "bad-type"), (_out_of_range, "index-out-of-range"),
@@ -559,7 +584,11 @@ def t_split(x: Any) -> Any:
     w = x * 1
     w[x > 0] *= 2
     w[w.argmax()] = 0
-    return y, a, b, w
+    e = w.double()
+    e[1] = 4
+    f = w.float()
+    f[1] = 5
+    return y, a, b, w, e
 
 
 TORCH = [t_methods, t_aliases, t_scatter, t_functions, t_split]

@@ -17,7 +17,7 @@ from hesse_engine.errors import ArgumentTypeError, GraphError, HesseError, Index
 from hesse_engine.frontends import functions, methods
 from hesse_engine.frontends.guarded import GUARDED
 from hesse_engine.frontends.indexing import index
-from hesse_engine.frontends.memory import INPUT, TRACED_PLACE, Call, Key, Memory, Refusal, Step, View
+from hesse_engine.frontends.memory import INPUT, READ_ONLY, TRACED_PLACE, Call, Key, Memory, Refusal, Step, View
 from hesse_engine.frontends.operands import CATEGORY, array_of, has_node, is_elementwise, ladder, no_rule, tensor
 from hesse_engine.frontends.operators import Operators
 from hesse_engine.frontends.scattering import combined_at, put_at
@@ -35,14 +35,17 @@ _NUMPY_VIEWS = frozenset({
     "matrix_transpose", "linalg.matrix_transpose", "swapaxes", "moveaxis", "rollaxis", "expand_dims", "squeeze",
     "atleast_1d", "atleast_2d", "atleast_3d", "flip", "fliplr", "flipud", "rot90", "split", "array_split", "hsplit",
     "vsplit", "dsplit", "unstack", "broadcast_to", "diagonal", "ndarray.diagonal", "linalg.diagonal", "asarray",
-    "real", "ascontiguousarray",
+    "real", "ascontiguousarray", "diag", "broadcast_arrays",
 })
 _TORCH_VIEWS = frozenset({
     "reshape", "view", "view_as", "reshape_as", "ravel", "flatten", "unflatten", "t", "transpose", "swapaxes",
     "swapdims", "permute", "movedim", "moveaxis", "squeeze", "unsqueeze", "expand", "expand_as", "broadcast_to",
     "select", "narrow", "split", "split_with_sizes", "chunk", "tensor_split", "unbind", "diagonal", "detach",
     "contiguous", "unfold", "hsplit", "vsplit", "dsplit", "adjoint", "mT", "atleast_1d", "atleast_2d", "atleast_3d",
+    "to", "type", "type_as", "double", "float", "long", "int", "bool", "requires_grad_",
 })
+_CASTS = frozenset({"to", "type", "type_as", "double", "float", "long", "int", "bool"})  # the array itself, or a copy
+_SEVERAL = frozenset({"atleast_1d", "atleast_2d", "atleast_3d"})  # of each argument one view
 VIEWS = {"numpy": _NUMPY_VIEWS, "torch": _TORCH_VIEWS}
 _MAY_COPY = frozenset({"reshape", "ravel", "ndarray.reshape", "ndarray.ravel", "flatten", "contiguous", "asarray",
                        "ascontiguousarray", "reshape_as"})
@@ -79,6 +82,10 @@ def link_item(parent: Tracer, child: Tracer, key: Any) -> None:
 def link_call(parent: Tracer, result: Any, library: str, name: str, args: Any, kwargs: Any) -> None:
     """Note that what the function `name` answered with are views of its first argument."""
     several = isinstance(result, (tuple, list))
+    if name in _CASTS or (name == "diag" and parent.node.ndim != 2):
+        if result.node is parent.node:
+            _link(parent, result, Key(Ellipsis))
+        return
     for k, child in enumerate(result if several else (result,)):
         step = Call(library, name, tuple(args[1:]), kwargs, k if several else None)
         if name in _MAY_COPY and not isinstance(parent.alias, Refusal) and _copies(parent, child, step):
@@ -338,10 +345,21 @@ def special(trace: Trace, library: str, name: str, args: Any, kwargs: Any, shown
         update(tracer, convert(call(library, name, operands, options, shown), tracer.node.dtype))
         return None
     result = trace.wrap(call(library, name, operands, options, shown))
-    if isinstance(first, Operators):
-        parent: Any = first
-        link_call(parent, result, library, name, operands, {**options})
+    if name in _SEVERAL and len(args) > 1:
+        for value, view in zip(args, result, strict=True):
+            _link_first(value, view, library, name, operands[:1], {})
+    else:
+        _link_first(None if name == "broadcast_arrays" else first, result, library, name, operands, {**options})
     return result
+
+
+def _link_first(parent: Any, result: Any, library: str, name: str, args: Any, kwargs: Any) -> None:
+    if isinstance(parent, Operators):
+        tracer: Any = parent
+        link_call(tracer, result, library, name, args, kwargs)
+        return
+    for child in result if isinstance(result, (tuple, list)) else (result,):
+        child.alias = READ_ONLY  # of an array that is named by a keyword, or of several at once
 
 
 CHANGES = frozenset({"put", "put_along_axis", "fill_diagonal", "copyto", "place", "putmask", "ndarray.fill",

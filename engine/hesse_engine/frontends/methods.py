@@ -64,11 +64,9 @@ def find(name: str, library: str) -> tuple[str, str] | None:
     for candidate in order:
         if candidate == "numpy":
             if hasattr(np.ndarray, name) and callable(getattr(np.ndarray, name)):
-                special = f"ndarray.{name}"
-                if special in NUMPY or special in GUARDED["numpy"]:
-                    return "numpy", special
-                if name in NUMPY or name in GUARDED["numpy"]:
-                    return "numpy", name
+                known = [n for n in (f"ndarray.{name}", name) if n in NUMPY or n in GUARDED["numpy"]]
+                if known:
+                    return "numpy", known[0]
         elif f"Tensor.{name}" in TORCH:
             return "torch", f"Tensor.{name}"
         elif name in TORCH or is_elementwise(TORCH_ROWS.get(name, name)):

@@ -110,6 +110,11 @@ class Trace(Values):
         nodes = [*[t.node for t in outputs], *self.guards]
         while found := {n: self._stands_for[n] for n in reachable(nodes) if n in self._stands_for}:
             nodes = substitute(nodes, found)
+        if self._mapped and not self._mapped.isdisjoint(reachable(nodes)):
+            raise ArgumentTypeError(
+                "bad-type", "A value of one example under vmap was stored in an array made outside of it.",
+                hint="Return the value from the mapped function.",
+            )
         count = len(outputs)
         guards = tuple(zip(nodes[count:], self.guards.values(), strict=True))
         return Graph(tuple([t.node for t in inputs]), tuple(nodes[:count]), guards)
@@ -199,11 +204,15 @@ class Tracer(Operators, Conversions):
 
     @property
     def T(self) -> Tracer:  # noqa: N802  (NumPy's name)
-        return self._call("numpy", "transpose", (self,), {})  # type: ignore[no-any-return]
+        y = Tracer(self.trace, apply("permute_dims", self.node))
+        assignment.link_call(self, y, "numpy", "transpose", (self,), {})
+        return y
 
     @property
     def mT(self) -> Tracer:  # noqa: N802  (NumPy's name)
-        return self._call("numpy", "matrix_transpose", (self,), {})  # type: ignore[no-any-return]
+        y = Tracer(self.trace, functions.matrix_transpose(self.node))
+        assignment.link_call(self, y, "numpy", "matrix_transpose", (self,), {})
+        return y
 
     @property
     def data(self) -> Tracer:
