@@ -58,6 +58,8 @@ def combined_at(x: Node, at: Node, value: Node, reduction: str, include_self: bo
     """x with every one of `value` combined into the position that `at` names for it."""
     if reduction not in REDUCTIONS:
         raise GraphError("bad-attribute", f"A reduction is one of {', '.join(REDUCTIONS)}, not {reduction!r}.")
+    if reduction == "mean" and not x.is_floating:
+        raise no_rule("A scattered mean of integers")
     if not at.size:
         return x
     old, new, at = flat(x), flat(convert(value, x.dtype)), flat(at)
@@ -75,7 +77,7 @@ def combined_at(x: Node, at: Node, value: Node, reduction: str, include_self: bo
         counts = apply("scatter_add", x.builder.full(at.shape, 1, INT64), at, axis=0, size=x.size)
         if reduction == "mean":
             count = apply("maximum", counts + int(include_self), 1)
-            total = total / convert(count, x.dtype) if x.is_floating else apply("floor_divide", total, count)
+            total = total / convert(count, x.dtype)
         if not include_self:
             total = apply("where", apply("greater", counts, 0), total, old)
     return apply("reshape", total, shape=x.shape)
