@@ -16,6 +16,7 @@ from hesse_engine.frontends.operands import (
     full_like,
     tensor,
 )
+from hesse_engine.frontends.scattering import in_mode
 from hesse_engine.frontends.table import numpy_function
 from hesse_engine.ir.graph import Node, apply
 from hesse_engine.ir.shapes import axis_of, broadcast, integer
@@ -23,12 +24,14 @@ from hesse_engine.ir.shapes import axis_of, broadcast, integer
 
 # ---- gathering -------------------------------------------------------------------------------------------------------
 @numpy_function()
-def take(a: Any, indices: Any, axis: int | None = None) -> Node:
+def take(a: Any, indices: Any, axis: int | None = None, *, mode: str = "raise") -> Node:
     builder = builder_of(a, indices)
     x = tensor(a, builder)
     if axis is None:
         x, axis = ravel(x), 0
     k = axis_of("take", axis, x.ndim)
+    if mode != "raise":
+        indices = in_mode(tensor(indices, builder), x.shape[k], mode)
     return index(x, (*[slice(None)] * k, list(indices) if isinstance(indices, tuple) else indices))
 
 

@@ -41,6 +41,8 @@ def index(x: Node, key: Any) -> Node:
     places: list[int] = []          # positions in `items`, to see whether the arrays stand together
     axis = 0
     for place, item in enumerate(items):
+        if item is Ellipsis:
+            continue
         if item is None or isinstance(item, bool):
             if isinstance(item, bool):
                 fancy.append((len(shape), np.zeros(int(item), np.int64)))
@@ -120,7 +122,8 @@ def _expanded(x: Node, items: list[Any]) -> list[Any]:
     axis = 0
     for item in items if any([i is Ellipsis for i in items]) else [*items, Ellipsis]:
         if item is Ellipsis:
-            result.extend([slice(None)] * (x.ndim - taken))
+            # one that stands for no axis still keeps index arrays apart
+            result.extend([slice(None)] * (x.ndim - taken) or [Ellipsis])
             axis += x.ndim - taken
         elif isinstance(item, np.ndarray) and item.dtype == BOOL:
             _check_mask(item, x, axis)
@@ -230,6 +233,9 @@ def _strides(lengths: Sequence[int]) -> list[int]:
 def gather(x: Node, indices: Node, axis: int) -> Node:
     """y[i, j, ...] = x[i, .., indices[i, j, ...], ..], the index in place of `axis`: take_along_axis."""
     check_indices("gather", indices, x.shape[axis])
+    if indices.value is None and indices.ndim == x.ndim:
+        count = [s if k == axis else indices.shape[k] for k, s in enumerate(x.shape)]
+        return apply("take_along", apply("slice", x, start=(0,) * x.ndim, count=count), indices, axis=axis)
     key: list[Any] = []
     for k in range(x.ndim):
         length = indices.shape[k]

@@ -11,12 +11,17 @@ import numpy as np
 from hesse_engine.frontends import (
     linear_algebra,
     manipulation,
+    ordering,
     reductions,
+    scattering,
     torch_arrays,
     torch_functions,
     torch_neural,
+    torch_ordering,
+    torch_scattering,
     torch_shapes,
 )
+from hesse_engine.frontends.guarded import GUARDED
 from hesse_engine.frontends.operands import is_elementwise, tensor
 from hesse_engine.frontends.table import NUMPY, TORCH, TORCH_ROWS, numpy_function
 from hesse_engine.ir.graph import Node, apply
@@ -59,9 +64,9 @@ def find(name: str, library: str) -> tuple[str, str] | None:
     for candidate in order:
         if candidate == "numpy":
             if hasattr(np.ndarray, name) and callable(getattr(np.ndarray, name)):
-                special = f"ndarray.{name}"
-                if special in NUMPY or name in NUMPY:
-                    return "numpy", special if special in NUMPY else name
+                known = [n for n in (f"ndarray.{name}", name) if n in NUMPY or n in GUARDED["numpy"]]
+                if known:
+                    return "numpy", known[0]
         elif f"Tensor.{name}" in TORCH:
             return "torch", f"Tensor.{name}"
         elif name in TORCH or is_elementwise(TORCH_ROWS.get(name, name)):
@@ -83,6 +88,6 @@ def names() -> list[str]:
 
 
 __all__ = [
-    "find", "is_torch_call", "linear_algebra", "names", "torch_arrays", "torch_functions", "torch_neural",
-    "torch_shapes",
+    "find", "is_torch_call", "linear_algebra", "names", "ordering", "scattering", "torch_arrays", "torch_functions",
+    "torch_neural", "torch_ordering", "torch_scattering", "torch_shapes",
 ]

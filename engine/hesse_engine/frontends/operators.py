@@ -7,13 +7,16 @@ from typing import Any
 
 
 class Operators:
-    """Every operator in terms of `_binary(name, other, reflected)` and `_unary(name)`."""
+    """Every operator in terms of `_binary(name, other, reflected)`, `_in_place(name, other)` and `_unary(name)`."""
 
     __slots__ = ()
     __hash__ = None  # type: ignore[assignment]  # == is elementwise, as for arrays
 
     @abstractmethod
     def _binary(self, name: str, other: Any, reflected: bool = False) -> Any: ...
+
+    @abstractmethod
+    def _in_place(self, name: str, other: Any) -> Any: ...
 
     @abstractmethod
     def _unary(self, name: str) -> Any: ...
@@ -113,3 +116,36 @@ class Operators:
 
     def __invert__(self) -> Any:
         return self._unary("invert")
+
+    def __iadd__(self, other: Any) -> Any:
+        return self._in_place("add", other)
+
+    def __isub__(self, other: Any) -> Any:
+        return self._in_place("subtract", other)
+
+    def __imul__(self, other: Any) -> Any:
+        return self._in_place("multiply", other)
+
+    def __itruediv__(self, other: Any) -> Any:
+        return self._in_place("divide", other)
+
+    def __ifloordiv__(self, other: Any) -> Any:
+        return self._in_place("floor_divide", other)
+
+    def __imod__(self, other: Any) -> Any:
+        return self._in_place("remainder", other)
+
+    def __ipow__(self, other: Any) -> Any:  # type: ignore[misc]
+        return self._in_place("power", other)
+
+    def __imatmul__(self, other: Any) -> Any:
+        return self._in_place("matmul", other)
+
+    def __iand__(self, other: Any) -> Any:
+        return self._in_place("bitwise_and", other)
+
+    def __ior__(self, other: Any) -> Any:
+        return self._in_place("bitwise_or", other)
+
+    def __ixor__(self, other: Any) -> Any:
+        return self._in_place("bitwise_xor", other)

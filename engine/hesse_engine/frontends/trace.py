@@ -3,10 +3,13 @@
 A `Tracer` stands for an array: operators, NumPy's and torch's protocols, and the methods of both libraries build nodes.
 Inputs are known, so `bool(t)` is answered from their values, and the answer is recorded as a guard: the graph holds
 where every guard does. What would cut the graph in silence (`float(t)`, `np.asarray(t)`, `a[0] = t`) raises instead.
+
+Results take item assignment as arrays do, views included: the tracer then stands for another node (`assignment`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,18 +19,17 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from hesse_engine.errors import ArgumentTypeError, FunctionError, InputError
-from hesse_engine.frontends import functions, methods
+from hesse_engine.errors import ArgumentTypeError, InputError
+from hesse_engine.frontends import assignment, functions, methods
+from hesse_engine.frontends.conversions import Conversions
 from hesse_engine.frontends.indexing import index
-from hesse_engine.frontends.operands import array_of, elementwise, lower, no_rule, tensor, truth
+from hesse_engine.frontends.memory import INPUT, Refusal, View
+from hesse_engine.frontends.operands import array_of, lower, no_rule, tensor
 from hesse_engine.frontends.operators import Operators
-from hesse_engine.frontends.refusals import EXPLICIT, ValueAbsent, ambiguous, cut
 from hesse_engine.frontends.table import call
+from hesse_engine.frontends.values import Values
 from hesse_engine.ir.graph import BOOL, Array, Builder, DType, Graph, Limits, Node, Shape, apply
-from hesse_engine.ir.rows import evaluate
 from hesse_engine.ir.walk import reachable, substitute
-
-KEPT_BYTES = 1 << 16  # values up to this size are kept between branches, larger ones are computed again
 
 _active: ContextVar[Trace | None] = ContextVar("hesse_trace", default=None)
 _namespace: list[str] = []
@@ -42,24 +44,31 @@ def is_tracer(x: Any) -> bool:
     return type(x) is Tracer
 
 
+def created(array: Any) -> Any:
+    """A new array: inside a trace a constant that takes item assignment of traced values, else `array` itself."""
+    trace = _active.get()
+    if trace is None:
+        return array
+    tracer = trace.constant(array)
+    if not tracer.ndim:
+        assignment.own(tracer)  # an array without dimensions is no scalar
+    return tracer
+
+
 def register_namespace(name: str) -> None:
     """Name the module that `__array_namespace__` answers with; it is imported when it is first asked for."""
     _namespace[:] = [name]
 
 
-class Trace:
+class Trace(Values):
     """One tracing of one function: its builder, the values of its inputs, and the guards met so far."""
 
     def __init__(self, library: str = "numpy", limits: Limits | None = None) -> None:
         if library not in ("numpy", "torch"):
             raise InputError("bad-option", f"A trace follows numpy or torch, not {library!r}.")
-        self.library = library
+        super().__init__(library)
         self.builder = Builder(limits, library)
-        self.guards: dict[Node, bool] = {}
-        self._values: dict[Node, Array] = {}
-        self._stands_for: dict[Node, Node] = {}
         self._mapped: set[Node] = set()
-        self._varies: dict[Node, bool] = {}
         self._tokens: list[Token[Trace | None]] = []
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
@@ -79,19 +88,19 @@ class Trace:
         value = array_of(array)
         node = self.builder.input(name, value.shape, value.dtype)
         self._values[node] = value
-        return Tracer(self, node)
+        return _input(self, node)
 
     def fresh(self, like: Tracer) -> Tracer:
         """A new input node that stands for `like`: what a transform inside the trace differentiates with respect to."""
         node = self.builder.input("fresh", like.node.shape, like.node.dtype)
         self._stands_for[node] = like.node
-        return Tracer(self, node)
+        return _input(self, node)
 
     def mapped(self, shape: Shape, dtype: Any) -> Tracer:
         """One example of a batch: it has a shape and no value, so nothing may branch on it."""
         node = self.builder.input("example", tuple(shape), np.dtype(dtype))
         self._mapped.add(node)
-        return Tracer(self, node)
+        return _input(self, node)
 
     def constant(self, value: Any) -> Tracer:
         return Tracer(self, tensor(self.unwrap(value), self.builder))
@@ -101,6 +110,11 @@ class Trace:
         nodes = [*[t.node for t in outputs], *self.guards]
         while found := {n: self._stands_for[n] for n in reachable(nodes) if n in self._stands_for}:
             nodes = substitute(nodes, found)
+        if self._mapped and not self._mapped.isdisjoint(reachable(nodes)):
+            raise ArgumentTypeError(
+                "bad-type", "A value of one example under vmap was stored in an array made outside of it.",
+                hint="Return the value from the mapped function.",
+            )
         count = len(outputs)
         guards = tuple(zip(nodes[count:], self.guards.values(), strict=True))
         return Graph(tuple([t.node for t in inputs]), tuple(nodes[:count]), guards)
@@ -136,103 +150,32 @@ class Trace:
 
     def call(self, library: str, name: str, args: Any, kwargs: Any, shown: str | None = None) -> Any:
         """A function of the vocabulary of `library` ('numpy' or 'torch') on tracers and constants."""
+        if name in assignment.SPECIAL[library]:
+            return assignment.special(self, library, name, args, kwargs, shown)
         return self.wrap(call(library, name, self.unwrap(tuple(args)), self.unwrap(dict(kwargs)), shown))
 
-    # ---- values ------------------------------------------------------------------------------------------------------
-    def value(self, node: Node) -> tuple[Array, bool]:
-        """The value of `node` on the inputs' values, and whether it varies with them."""
-        pending: dict[int, Node] = {}
-        stack = [node]
-        while stack:
-            n = stack.pop()
-            if n.number not in pending and not (n in self._values and n in self._varies):
-                pending[n.number] = n
-                stack.extend(self._operands(n))
-        found: dict[Node, Array] = {}
-        with np.errstate(all="ignore"):
-            # a fresh input is made after the node that it stands for, so numbers still order arguments first
-            for number in sorted(pending):
-                n = pending[number]
-                found[n] = self._evaluate(n, found)
-                self._varies[n] = n.op == "input" or any([self._varies[a] for a in n.args])
-                if found[n].nbytes <= KEPT_BYTES:
-                    self._values[n] = found[n]
-        return (found[node] if node in found else self._values[node]), self._varies[node]
 
-    def _operands(self, node: Node) -> tuple[Node, ...]:
-        like = self._stands_for.get(node)
-        return node.args if like is None else (like,)
+class Tracer(Operators, Conversions):
+    """Stands for an array while a function is traced.
 
-    def _evaluate(self, node: Node, found: dict[Node, Array]) -> Array:
-        if node.value is not None:
-            return node.value
-        if node in self._values:
-            return self._values[node]
-        if node.op == "input":
-            like = self._stands_for.get(node)
-            if like is None:
-                raise ValueAbsent(node)
-            return found[like] if like in found else self._values[like]
-        operands = [found[a] if a in found else self._values[a] for a in node.args]
-        return np.asarray(evaluate(node, operands))
+    `alias` says what memory it shares (None: none so far), or why it cannot be assigned to. `node` is unset after an
+    assignment to that memory, until it is asked for.
+    """
 
-    def branch(self, node: Node) -> bool:
-        """The truth of a one-element node, recorded as a guard."""
-        if node.size != 1:
-            raise ambiguous(node, self.library)
-        predicate = apply("reshape", truth(node), shape=())
-        try:
-            value, varies = self.value(predicate)
-        except ValueAbsent:
-            raise FunctionError(
-                "vmap-branch",
-                "vmap: It looks like you're attempting to use a Tensor in some data-dependent control flow. "
-                "We don't support that yet, please rewrite it with hesse.numpy.where or torch.where.",
-            ) from None
-        if varies:
-            self.guards[predicate] = bool(value)
-        return bool(value)
-
-    def item(self, node: Node) -> Any:
-        """The Python number that a one-element node is; the graph then holds for that number only."""
-        if node.size != 1:
-            message = f"A value with {node.size} elements cannot be converted to a Python number."
-            raise FunctionError("ambiguous-tensor", message) if self.library == "torch" \
-                else InputError("ambiguous-array", message)
-        return self.concrete(node, "vmap-item").reshape(()).item()
-
-    def concrete(self, node: Node, code: str = "vmap-branch") -> Array:
-        """The value of `node`, with a guard that it is this one."""
-        try:
-            value, varies = self.value(node)
-        except ValueAbsent:
-            if code == "vmap-branch":
-                return np.asarray(self.branch(apply("reshape", apply("sum", truth(node)), shape=())))
-            raise FunctionError(
-                "vmap-item",
-                "vmap: It looks like you're calling .item() on a Tensor. We don't support vmap over calling .item() "
-                "on a Tensor, please try to rewrite what you're doing with other operations.",
-            ) from None
-        if varies:
-            same = elementwise("equal", node, value)
-            if node.is_floating:
-                both = elementwise("logical_and", elementwise("not_equal", node, node), np.isnan(value))
-                same = elementwise("logical_or", same, both)
-            self.guards[apply("equal", apply("sum", apply("logical_not", same)), 0)] = True
-        return value
-
-
-class Tracer(Operators):
-    """Stands for an array while a function is traced. Immutable: `x += 1` gives the name a new value."""
-
-    __slots__ = ("node", "trace")
+    __slots__ = ("__weakref__", "alias", "node", "trace")
     __array_priority__ = 1000.0
 
     node: Node
     trace: Trace
+    alias: View | Refusal | None
 
     def __init__(self, trace: Trace, node: Node) -> None:
-        self.trace, self.node = trace, node
+        self.trace, self.node, self.alias = trace, node, None
+
+    def forget(self) -> None:
+        """The memory was assigned to: `node` is found anew when it is asked for."""
+        with contextlib.suppress(AttributeError):
+            del self.node
 
     # ---- what it is --------------------------------------------------------------------------------------------------
     @property
@@ -261,11 +204,15 @@ class Tracer(Operators):
 
     @property
     def T(self) -> Tracer:  # noqa: N802  (NumPy's name)
-        return Tracer(self.trace, apply("permute_dims", self.node))
+        y = Tracer(self.trace, apply("permute_dims", self.node))
+        assignment.link_call(self, y, "numpy", "transpose", (self,), {})
+        return y
 
     @property
     def mT(self) -> Tracer:  # noqa: N802  (NumPy's name)
-        return Tracer(self.trace, functions.matrix_transpose(self.node))
+        y = Tracer(self.trace, functions.matrix_transpose(self.node))
+        assignment.link_call(self, y, "numpy", "matrix_transpose", (self,), {})
+        return y
 
     @property
     def data(self) -> Tracer:
@@ -299,35 +246,45 @@ class Tracer(Operators):
     def __iter__(self) -> Iterator[Tracer]:
         if not self.ndim:
             raise ArgumentTypeError("bad-type", "Iteration over a 0-dimensional value.")
-        return iter([Tracer(self.trace, index(self.node, k)) for k in range(self.shape[0])])
+        return iter([self[k] for k in range(self.shape[0])])
 
     def __contains__(self, value: Any) -> bool:
         return bool(self._call("numpy", "any", (self == value,), {}))
 
     def __copy__(self) -> Tracer:
-        return self
+        return Tracer(self.trace, self.node)
 
     def __deepcopy__(self, memo: Any) -> Tracer:
-        return self
+        return Tracer(self.trace, self.node)
 
     # ---- indexing ----------------------------------------------------------------------------------------------------
     def __getitem__(self, key: Any) -> Tracer:
-        return Tracer(self.trace, index(self.node, self._key(key)))
+        view = self.alias
+        if type(view) is View and view.memory.ids is not None:
+            y = Tracer(self.trace, assignment.read_item(self, view, key))
+        else:
+            y = Tracer(self.trace, index(self.node, self.read_key(key)))
+        assignment.link_item(self, y, key)
+        return y
 
-    def _key(self, key: Any) -> Any:
-        parts = tuple([self._mask(k) for k in key]) if type(key) is tuple else self._mask(key)
+    def __setitem__(self, key: Any, value: Any) -> None:
+        assignment.assign(self, key, value)
+
+    def read_key(self, key: Any) -> Any:
+        """`key` with nodes for traced integers, and values for what is known or must be: masks."""
+        parts = tuple([self._part(k) for k in key]) if type(key) is tuple else self._part(key)
         return self.trace.unwrap(parts)
 
-    def _mask(self, key: Any) -> Any:
+    def _part(self, key: Any) -> Any:
         # a mask decides the shape of the result: its value is read and guarded
-        is_mask = type(key) is Tracer and key.node.dtype == BOOL
-        return self.trace.concrete(key.node) if is_mask else key
+        if type(key) is not Tracer:
+            return key
+        if key.node.dtype == BOOL or (key.node.dtype.kind in "iu" and self.trace.is_known(key.node)):
+            return self.trace.concrete(key.node)
+        return key
 
-    def __setitem__(self, key: Any, value: Any) -> NoReturn:
-        raise ArgumentTypeError(
-            "cut-graph", "A traced array cannot be assigned to in place.",
-            hint="Build the new array: np.where(mask, value, x), np.concatenate([...]) or np.stack([...]).",
-        )
+    def _known(self) -> Array | None:
+        return self.trace.value(self.node)[0] if self.trace.is_known(self.node) else None
 
     # ---- Python numbers ----------------------------------------------------------------------------------------------
     def __bool__(self) -> bool:
@@ -340,34 +297,10 @@ class Tracer(Operators):
 
     def detach(self) -> Tracer:
         """The same values, with a derivative of zero."""
-        return Tracer(self.trace, apply("stop_gradient", self.node))
-
-    def __float__(self) -> float:
-        raise cut("float(t), which functions of the module math call too,",
-                   f"Use np.sin(t), torch.sin(t) or t.sin() in place of math.sin(t). {EXPLICIT}")
-
-    def __int__(self) -> int:
-        raise cut("int(t)", EXPLICIT)
-
-    def __index__(self) -> int:
-        raise cut("The use of a traced integer as a Python index or length",
-                   f"Index an array by it with hesse.numpy.take(a, t). {EXPLICIT}")
-
-    def __complex__(self) -> complex:
-        raise cut("complex(t)", EXPLICIT)
-
-    def tolist(self) -> Any:
-        raise cut("t.tolist()", "Iterate over t itself: its elements are traced. " + EXPLICIT)
-
-    def numpy(self, *args: Any, **kwargs: Any) -> Any:
-        raise cut("t.numpy()", EXPLICIT)
-
-    def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
-        raise cut("The conversion of a traced value to a NumPy array (np.asarray(t), np.array([t, ...]), a[0] = t)",
-                   f"Build arrays with hesse.numpy.asarray, np.stack([...]) or np.concatenate([...]). {EXPLICIT}")
-
-    def __reduce__(self) -> Any:
-        raise cut("Pickling a traced value", EXPLICIT)
+        y = Tracer(self.trace, apply("stop_gradient", self.node))
+        if self.trace.library == "torch":
+            assignment.link_call(self, y, "torch", "detach", (self,), {})
+        return y
 
     # ---- protocols ---------------------------------------------------------------------------------------------------
     def __array_namespace__(self, *, api_version: str | None = None) -> ModuleType:
@@ -376,7 +309,7 @@ class Tracer(Operators):
         return importlib.import_module(_namespace[0])
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        return self.trace.wrap(functions.ufunc(ufunc, method, self.trace.unwrap(inputs), kwargs))
+        return assignment.ufunc(self.trace, ufunc, method, inputs, kwargs)
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         name = f"{func.__module__}.{func.__name__}".removeprefix("numpy.")
@@ -389,6 +322,8 @@ class Tracer(Operators):
             raise ArgumentTypeError("bad-type", "None of the operands is traced.")
         torch = sys.modules["torch"]
         shown = torch.overrides.resolve_name(func) or getattr(func, "__name__", "a torch function")
+        if assignment.is_in_place(func):
+            return assignment.torch_in_place(func, args, kwargs or {}, shown)
         return tracer._call("torch", functions.torch_name(func), args, kwargs or {}, shown)
 
     def _call(self, library: str, name: str, args: Any, kwargs: Any, shown: str | None = None) -> Any:
@@ -396,6 +331,12 @@ class Tracer(Operators):
 
     def __getattr__(self, name: str) -> Any:
         """The methods of both libraries; where they differ, the traced library's."""
+        if name == "node":  # the memory was assigned to
+            assert isinstance(self.alias, View)
+            self.node = self.alias.value()
+            return self.node
+        if name[-1] == "_" and name[0] != "_" and self.trace.library == "torch":
+            return assignment.method(self, name)
         found = methods.find(name, self.trace.library)
         if found is None:
             raise AttributeError(f"a traced array has no attribute {name!r}")
@@ -420,6 +361,18 @@ class Tracer(Operators):
 
     def _unary(self, name: str) -> Any:
         return Tracer(self.trace, functions.operator(name, self.node))
+
+    def _in_place(self, name: str, other: Any) -> Any:
+        return assignment.operate(self, name, other)
+
+    def __pos__(self) -> Any:
+        return Tracer(self.trace, self.node)
+
+
+def _input(trace: Trace, node: Node) -> Tracer:
+    tracer = Tracer(trace, node)
+    tracer.alias = INPUT
+    return tracer
 
 
 def tracer_in(values: Any) -> Tracer | None:

@@ -188,6 +188,29 @@ def _scatter_add(known: Dependence, node: Node) -> Array:
     return np.broadcast_to(np.expand_dims(gathered, axis), node.shape)
 
 
+def _take_along(known: Dependence, node: Node) -> Array:
+    (x, index), axis = node.args, node.attrs["axis"]
+    if index.value is not None:
+        found: Array = evaluate(node, [known.of(x), index.value])
+        return found
+    return np.broadcast_to(np.expand_dims(known.sets.along(known.of(x), (axis,)), axis), node.shape)
+
+
+def _add_along(known: Dependence, node: Node) -> Array:
+    (x, index), axis = node.args, node.attrs["axis"]
+    if index.value is not None:
+        targets = _targets_along(node).reshape(-1)
+        return known.sets.unions(targets, known.of(x).reshape(-1), node.size).reshape(node.shape)
+    return np.broadcast_to(np.expand_dims(known.sets.along(known.of(x), (axis,)), axis), node.shape)
+
+
+def _targets_along(node: Node) -> Array:
+    """As `_targets`, of add_along."""
+    positions = np.arange(node.size).reshape(node.shape)
+    found: Array = ROWS["take_along"].numpy(positions, node.args[1].value, axis=node.attrs["axis"])
+    return found
+
+
 def _targets(node: Node) -> Array:
     """For each element of a scattered operand, the element of the result that it is added to."""
     positions = np.arange(node.size).reshape(node.shape)
@@ -284,6 +307,8 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(MOVES, _moved),
     "take": _take,
     "scatter_add": _scatter_add,
+    "take_along": _take_along,
+    "add_along": _add_along,
     "sum": _sum,
     "convert": _same,
     "contract": _contract,
@@ -307,6 +332,8 @@ def _live_operand(known: Dependence, node: Node, slot: int, mask: Array) -> Arra
     if op == "scatter_add" and node.args[1].value is not None:
         found: Array = mask.reshape(-1)[_targets(node)]
         return found
+    if op in ("take_along", "add_along"):
+        return np.broadcast_to(mask.any(node.attrs["axis"], keepdims=True), arg.shape)
     if op in ("sum", "max", "min"):
         return np.broadcast_to(np.expand_dims(mask, node.attrs["axis"]), arg.shape)
     if op == "convert":

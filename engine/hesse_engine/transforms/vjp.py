@@ -144,6 +144,11 @@ def _moved_masks(row: Row, node: Node, mask: Node | None) -> list[Node | None]:
         return [apply("scatter_add", convert(mask, INT64), index, axis=k, size=x.shape[k]) > 0, None]
     if node.op == "scatter_add":
         return [apply("take", mask, node.args[1], axis=node.attrs["axis"]), None]
+    if node.op == "take_along":
+        (x, index), k = node.args, node.attrs["axis"]
+        return [apply("add_along", convert(mask, INT64), index, axis=k, size=x.shape[k]) > 0, None]
+    if node.op == "add_along":
+        return [apply("take_along", mask, node.args[1], axis=node.attrs["axis"]), None]
     if row.is_movement and row.rule is not None:
         return list(row.rule(mask, node))
     return nothing

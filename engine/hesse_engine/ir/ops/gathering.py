@@ -1,7 +1,8 @@
-"""Linear rows that follow an index array: `take`, and its transpose `scatter_add`."""
+"""Linear rows that follow an index array: `take` and `take_along`, and their transposes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -157,4 +158,73 @@ scatter_add = linear(
     "scatter_add", 2, ("axis", "size"), _build_scatter_add, _scatter_add_numpy, _transpose_scatter_add,
     _batch_scatter_add, slots=(0,), is_movement=False,
     doc="Sums of x by integer index along a new axis of the given size: the transpose of take; attrs axis, size.",
+)
+
+
+# ---- along an axis, a place of its own for every element -------------------------------------------------------------
+def _paired_shapes(op: str, x: Node, index: Node, axis: Any, *, is_free: bool) -> int:
+    """The axis, where x and the indices have one shape, save along it if it is free."""
+    k = axis_of(op, axis, x.ndim)
+    differs = [j for j in range(x.ndim) if j >= index.ndim or x.shape[j] != index.shape[j]]
+    if index.ndim != x.ndim or differs not in ([], [k] if is_free else []):
+        raise GraphError("shape-mismatch", f"{op}: the indices {list(index.shape)} do not fit {list(x.shape)} along "
+                                           f"axis {k}.")
+    return k
+
+
+def _build_take_along(*args: Any, axis: Any = -1) -> Node:
+    check_arity("take_along", args, 2)
+    index = index_of("take_along", *args)
+    x: Node = args[0]
+    k = _paired_shapes("take_along", x, index, axis, is_free=True)
+    check_indices("take_along", index, x.shape[k])
+    if is_zero(x):
+        return x.builder.zeros(index.shape, x.dtype)
+    return x.builder.make("take_along", (x, index), {"axis": k}, index.shape, x.dtype)
+
+
+def _take_along_numpy(x: Any, index: Any, *, axis: int) -> Any:
+    check_range("take_along", index, x.shape[axis])
+    return np.take_along_axis(x, index, axis)
+
+
+def _build_add_along(*args: Any, axis: Any = -1, size: Any) -> Node:
+    check_arity("add_along", args, 2)
+    index = index_of("add_along", *args)
+    x: Node = args[0]
+    k, length = _paired_shapes("add_along", x, index, axis, is_free=False), integer("add_along", "size", size)
+    if length < 0:
+        raise GraphError("bad-attribute", f"add_along: size {length} is negative.")
+    check_indices("add_along", index, length)
+    shape = (*x.shape[:k], length, *x.shape[k + 1:])
+    if is_zero(x):
+        return x.builder.zeros(shape, x.dtype)
+    return x.builder.make("add_along", (x, index), {"axis": k, "size": length}, shape, x.dtype)
+
+
+def _add_along_numpy(x: Any, index: Any, *, axis: int, size: int) -> Any:
+    check_range("add_along", index, size)
+    out = np.zeros((*x.shape[:axis], size, *x.shape[axis + 1:]), x.dtype)
+    key = list(np.indices(x.shape, sparse=True))
+    key[axis] = index
+    np.add.at(out, tuple(key), x)
+    return out
+
+
+def _batch_along(node: Node, args: list[Node], batched: list[bool], size: int) -> Node:
+    return apply(node.op, *[a if b else align(a, size) for a, b in zip(args, batched, strict=True)], **node.attrs)
+
+
+take_along: Callable[..., Node] = linear(
+    "take_along", 2, ("axis",), _build_take_along, _take_along_numpy,
+    lambda ct, y: (add_along(ct, y.args[1], axis=y.attrs["axis"], size=y.args[0].shape[y.attrs["axis"]]), None),
+    _batch_along, slots=(0,), is_movement=False,
+    doc="y[i, j, ..] = x[index[i, j, ..], j, ..], the index in place of one axis: attrs axis.",
+)
+add_along: Callable[..., Node] = linear(
+    "add_along", 2, ("axis", "size"), _build_add_along, _add_along_numpy,
+    lambda ct, y: (take_along(ct, y.args[1], axis=y.attrs["axis"]), None),
+    _batch_along, slots=(0,), is_movement=False,
+    doc="Sums of x[i, j, ..] at [index[i, j, ..], j, ..], an axis of the given size: the transpose of take_along; "
+        "attrs axis, size.",
 )
