@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 
 from hesse import errors, func, functional, functorch
 from hesse.client import AsyncClient, Client
+from hesse.conditional import cond
 from hesse.current import current_client, use
 from hesse.errors import DetachedWarning, HesseError, HesseWarning, TransportError, TransportTimeoutError
 from hesse.function import Function
@@ -85,6 +86,7 @@ __all__ = [
     "Plan",
     "TransportError",
     "TransportTimeoutError",
+    "cond",
     "current_client",
     "errors",
     "fori_loop",

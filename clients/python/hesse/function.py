@@ -17,6 +17,7 @@ import numpy as np
 from hesse.asked import Asked, first_point
 from hesse.conventions import OUTPUTS, Given, as_tuple
 from hesse.current import current_client
+from hesse.draws import ruled
 from hesse.embedded import Short, short_way
 from hesse.functional import Functional
 from hesse.interop import Library, library_of, read, wrap_sparse
@@ -24,6 +25,7 @@ from hesse.protocol import PAIRS, TRIPLES, Call
 from hesse.scope import Scope
 from hesse_engine.backend import reference
 from hesse_engine.errors import InputError, UnsupportedError
+from hesse_engine.frontends.randomness import Frame
 from hesse_engine.frontends.trace import active_trace, is_tracer
 from hesse_engine.ir.graph import Array, Graph
 from hesse_engine.ir.show import graph_id
@@ -193,7 +195,9 @@ class Function:
         scope = Scope(arrays, library=library)
         if scope.is_nested:
             raise InputError("wrong-inputs", "Inside a traced function, call a `hesse.function` on traced values.")
-        outputs = as_tuple(scope.call(self._f, *scope.inputs), OUTPUTS, "function")
+        with ruled(Frame("once")):
+            found = scope.call(self._f, *scope.inputs)
+        outputs = as_tuple(found, OUTPUTS, "function")
         graph = scope.graph([scope.lift(y) for y in outputs.values])
         made = Traced(graph, graph_id(graph), Given(graph.outputs, outputs.is_tuple))
         traces.append(made)

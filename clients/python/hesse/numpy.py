@@ -13,7 +13,8 @@ holds something traced, the function builds the graph instead. Anything else tha
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Sequence
+import importlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -433,7 +434,9 @@ def result_type(*arrays_and_dtypes: Any) -> np.dtype[Any]:
 
 
 # ---- the rest of NumPy, by name --------------------------------------------------------------------------------------
-def __getattr__(name: str) -> Callable[..., Any]:
+def __getattr__(name: str) -> Any:
+    if name == "random":
+        return importlib.import_module("hesse.random")
     if name.startswith("_") or find(name, "numpy") is None or not hasattr(np, name):
         raise AttributeError(f"module 'hesse.numpy' has no attribute {name!r}")
 
