@@ -76,7 +76,7 @@ class Generator:
         """The numbers below x, or the rows of x, in random order."""
         is_count = isinstance(x, (int, np.integer))
         count = operator.index(x) if is_count else np.shape(x)[axis] if tracer_in([x]) is None else x.shape[axis]
-        order = self._draw((count,), lambda shape: self._orders(shape))
+        order = self._draw((count,), self._orders)
         return order if is_count else _take(x, order, axis)
 
     def choice(self, a: Any, size: Size = None, replace: bool = True, p: Any = None, axis: int = 0) -> Any:

@@ -1,4 +1,4 @@
-"""Nested containers and their leaves: tuple, list, dict, OrderedDict and namedtuple nest; all else is a leaf, None too."""
+"""Nested containers and their leaves: tuple, list, dict, OrderedDict and namedtuple nest; the rest are leaves."""
 
 from __future__ import annotations
 
