@@ -43,7 +43,7 @@ def columns_apart(functions: Func, func: Function, argnums: Argnums, args: tuple
         outputs, structure = tree.flatten(found[0])
         blocks = [tree.unflatten(_blocks(y, leaves, sizes), inner) for y in outputs]
         jacobian = tree.unflatten(blocks, structure)
-        return (jacobian, tree.map_leaves(lambda a: a[0], found[1])) if has_aux else jacobian
+        return (jacobian, tree.map_leaves(lambda a: a[0, ...], found[1])) if has_aux else jacobian
 
     found = functions.vmap(column, randomness="different")(*_basis(leaves, sizes))
     if not inspect.isawaitable(found):

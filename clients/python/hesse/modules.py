@@ -166,7 +166,7 @@ def functionalize(func: Callable[..., Any], *, remove: str = "mutations") -> Cal
                                              "inplace and out= operators will be removed from the program, and "
                                              "replaced with their out-of-place equivalents.\n     "
                                              "remove='mutations_and_views': In addition to the above, all aliasing "
-                                             "operators will be replaced with their non-aliasing counterparts, "
+                                             "operators {view} will be replaced with their non-aliasing counterparts, "
                                              "{view}_copy.\n")
 
     @functools.wraps(func, updated=())
