@@ -200,5 +200,5 @@ def test_a_plain_function_takes_the_parameters_first() -> None:
     at = {"w": torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)}
     close(hesse.func.grad(lambda p: hesse.func.functional_call(line, p, (INPUTS,)))(at),
           torch_func.grad(lambda p: line(p, INPUTS))(at))
-    with pytest.raises(TypeError, match="expected a torch.nn.Module or a function of"):
+    with pytest.raises(TypeError, match=r"expected a torch\.nn\.Module or a function of"):
         hesse.func.functional_call("net", at, INPUTS)

@@ -1,4 +1,4 @@
-"""Random draws in traced functions: torch's three rules for `vmap` and `jacfwd`, and what is traced once refuses them."""
+"""Random draws in traced functions: torch's three rules for `vmap` and `jacfwd`; what is traced once refuses them."""
 
 from __future__ import annotations
 
@@ -134,7 +134,10 @@ def test_jacfwd() -> None:
     def scaled(z: Any) -> Any:
         return z * random.standard_normal()
 
-    for transform in (func.jacfwd(scaled), func.hessian(lambda z: (scaled(z) ** 2).sum()), func.jacrev(func.jacfwd(scaled))):
+    def summed(z: Any) -> Any:
+        return (scaled(z) ** 2).sum()
+
+    for transform in (func.jacfwd(scaled), func.hessian(summed), func.jacrev(func.jacfwd(scaled))):
         with pytest.raises(RuntimeError, match="randomness error mode"):
             transform(x)
     same = func.jacfwd(scaled, randomness="same")(x)

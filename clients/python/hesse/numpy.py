@@ -31,10 +31,9 @@ from hesse_engine.frontends.trace import tracer_in as _tracer_in
 Axis = int | Sequence[int] | None
 
 pi, e, inf, nan, newaxis = np.pi, np.e, np.inf, np.nan, None
-float64, float32 = np.float64, np.float32
+float64, float32, bool = np.float64, np.float32, np.bool_
 int64, int32, int16, int8 = np.int64, np.int32, np.int16, np.int8
 uint64, uint32, uint16, uint8 = np.uint64, np.uint32, np.uint16, np.uint8
-bool = np.bool_
 finfo, iinfo, isdtype, dtype, ndarray = np.finfo, np.iinfo, np.isdtype, np.dtype, np.ndarray
 __array_api_version__ = "2024.12"
 
