@@ -2,7 +2,9 @@
 
 A signature is the shapes, dtypes, nesting and library of the inputs. What the function closes over, and every Python
 number it computes with, is part of the graph from then on. A branch that was taken on a value is remembered as a guard;
-inputs that would take another branch are traced anew.
+inputs that would take another branch are traced anew. A random draw would be the same in every call, so one that can be
+seen (`hesse.numpy.random`, torch's functions) is refused: pass the noise as an argument. Draws of `np.random` cannot be
+seen; they are constants.
 """
 
 from __future__ import annotations
