@@ -131,5 +131,5 @@ def normalized_argnums(argnums: Any, count: int) -> tuple[int, ...]:
         raise FunctionError("bad-argnums", "argnums must be non-empty", pointer=at)
     positions = tuple([k % count for k in numbers])
     if len(set(positions)) != len(positions):
-        raise FunctionError("bad-argnums", f"argnums elements must be unique, got {argnums}", pointer=at)
+        raise FunctionError("bad-argnums", f"argnums elements must be unique, got {positions}", pointer=at)
     return positions

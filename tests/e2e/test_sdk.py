@@ -57,6 +57,9 @@ CALLS: dict[str, Callable[[], Any]] = {
     "func.jvp": lambda: func.jvp(lambda x: {"y": np.sin(x)}, (X,), (V,)),
     "vmap(jacfwd)": lambda: func.vmap(func.jacfwd(np.sin))(BATCH),
     "vmap in chunks": lambda: func.vmap(func.grad(f), chunk_size=3)(BATCH),
+    "jet": lambda: func.jet(lambda x: {"y": np.exp(x) * x}, (X,), ([V, X, V],)),
+    "taylor": lambda: func.taylor(f, X, V, 6),
+    "cond": lambda: func.hessian(lambda x: hesse.cond(x.sum() > 0, f, np.sum, x))(X),
     "non-finite": lambda: functional.hessian(lambda x: (1.0 / x).sum(), np.array([0.0, -0.0, np.inf, np.nan, 1.0])),
     "float32": lambda: functional.hessian(f, X.astype(np.float32)),
 }

@@ -18,8 +18,16 @@ __version__ = "0.1.0"
 
 from hesse import errors, func, functional, functorch
 from hesse.client import AsyncClient, Client
+from hesse.conditional import cond
 from hesse.current import current_client, use
-from hesse.errors import DetachedWarning, HesseError, HesseWarning, TransportError, TransportTimeoutError
+from hesse.errors import (
+    DetachedWarning,
+    HesseError,
+    HesseWarning,
+    PerformanceWarning,
+    TransportError,
+    TransportTimeoutError,
+)
 from hesse.function import Function
 from hesse.loops import fori_loop, scan
 from hesse.plans import Plan
@@ -82,9 +90,11 @@ __all__ = [
     "Function",
     "HesseError",
     "HesseWarning",
+    "PerformanceWarning",
     "Plan",
     "TransportError",
     "TransportTimeoutError",
+    "cond",
     "current_client",
     "errors",
     "fori_loop",

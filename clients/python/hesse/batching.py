@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from hesse import tree
+from hesse.draws import ruled
 from hesse.protocol import Call, Calls
 from hesse.scope import Scope, Send, is_tensor
 from hesse_engine.errors import IndexRangeError, InputError
+from hesse_engine.frontends.randomness import Frame
 from hesse_engine.frontends.trace import Tracer
 from hesse_engine.ir.graph import Array, Graph, Node
 from hesse_engine.ir.walk import dependents, reachable
@@ -34,6 +36,7 @@ class Mapped:
     in_dims: list[int | None]
     out_dims: Any
     kwargs: dict[str, Any]
+    randomness: str
 
     @property
     def tensors(self) -> list[int]:
@@ -57,7 +60,8 @@ class Batched:
 
 
 def vmapped(
-    send: Send, func: Function, in_dims: Any, out_dims: Any, chunk_size: int | None, args: Any, kwargs: dict[str, Any]
+    send: Send, func: Function, in_dims: Any, out_dims: Any, randomness: str, chunk_size: int | None, args: Any,
+    kwargs: dict[str, Any],
 ) -> Any:
     """One call of `vmap(func, in_dims, out_dims)(*args, **kwargs)`.
 
@@ -68,12 +72,12 @@ def vmapped(
     name = name_of(func)
     _check_out_dims(out_dims, name)
     dims, leaves, structure = _mapped_inputs(in_dims, args, name)
-    mapped = Mapped(func, name, leaves, structure, dims, out_dims, kwargs)
+    mapped = Mapped(func, name, leaves, structure, dims, out_dims, kwargs, randomness)
     size = _batch_size(mapped)
     scope = Scope([leaves[k] for k in mapped.tensors])
     if chunk_size is not None and chunk_size < size and not scope.is_nested:
         return send(_chunked(mapped, scope, size, chunk_size))
-    run = _traced(mapped, scope, size)
+    run = _traced(mapped, scope, Frame(randomness, size))
     if scope.is_nested:
         return run.restored(run.graph.outputs, scope.give)
     if not run.graph.outputs:
@@ -81,9 +85,10 @@ def vmapped(
     return send(_call(run, scope.arrays, lambda r: run.restored(_values(r, run), scope.give)))
 
 
-def _traced(mapped: Mapped, scope: Scope, size: int) -> Batched:
+def _traced(mapped: Mapped, scope: Scope, frame: Frame) -> Batched:
     """Trace the function on one example and batch what it returns."""
-    leaves, examples = list(mapped.leaves), {}
+    leaves, examples = list(mapped.leaves), frame.examples
+    frame.mapped = lambda shape, dtype: scope.trace.mapped(shape, dtype).node
     for k, tracer in zip(mapped.tensors, scope.real, strict=True):
         axis = mapped.in_dims[k]
         if axis is None:
@@ -93,7 +98,8 @@ def _traced(mapped: Mapped, scope: Scope, size: int) -> Batched:
         example = scope.trace.mapped((*shape[:axis], *shape[axis + 1:]), tracer.node.dtype)
         examples[example.node] = to_last(tracer.node, axis)
         leaves[k] = example
-    found = scope.call(mapped.func, *tree.unflatten(leaves, mapped.structure), **mapped.kwargs)
+    with ruled(frame):
+        found = scope.call(mapped.func, *tree.unflatten(leaves, mapped.structure), **mapped.kwargs)
     outputs, structure = tree.flatten(found)
     nodes: list[Node] = []
     axes: list[int | None] = []
@@ -103,7 +109,7 @@ def _traced(mapped: Mapped, scope: Scope, size: int) -> Batched:
         is_node.append(is_tensor(leaf))
         _check_output(leaf, axis, mapped.name)
         if is_tensor(leaf):
-            node, where = _placed(scope.lift(leaf).node, examples, axis, size, mapped.name)
+            node, where = _placed(scope.lift(leaf).node, examples, axis, frame.size, mapped.name)
             outputs[k] = len(nodes)
             nodes.append(node)
             axes.append(where)
@@ -139,18 +145,22 @@ def _values(result: Result, run: Batched) -> list[Any]:
 
 
 def _chunked(mapped: Mapped, scope: Scope, size: int, chunk_size: int) -> Calls:
-    """The batch in pieces; the function is traced once for each length of a piece (two at most)."""
+    """The batch in pieces. The function is traced once for each length of a piece (two at most), or for each piece
+    where it draws random numbers that are to differ."""
     axes = [mapped.in_dims[k] for k in mapped.tensors]
     runs: dict[int, Batched] = {}
-    calls = []
+    calls, used = [], []
+    kept: list[Array] = []
     for start in range(0, size, chunk_size):
         width = min(chunk_size, size - start)
         arrays = [a if d is None else a[(slice(None),) * d + (slice(start, start + width),)]
                   for a, d in zip(scope.arrays, axes, strict=True)]
-        if width not in runs:
-            runs[width] = _traced(mapped, Scope(arrays, library=scope.library), width)
+        if width not in runs or (kept and mapped.randomness == "different"):
+            frame = Frame(mapped.randomness, width, kept=kept)
+            runs[width] = _traced(mapped, Scope(arrays, library=scope.library), frame)
         calls.append(_call(runs[width], arrays, lambda r: r))
-    first = runs[chunk_size]
+        used.append(runs[width])
+    first = used[0]
 
     def combine(results: list[Result]) -> Any:
         pieces = zip(*[_values(r, first) for r in results], strict=True)

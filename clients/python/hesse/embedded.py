@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hesse.interop import NUMPY, wrap_sparse
 from hesse.plans import Plan
 from hesse.protocol import Call, Calls
+from hesse.slow import watched
 from hesse_engine.ir.graph import Array
 from hesse_engine.ir.show import graph_id
 from hesse_engine.result import SparseMatrix
@@ -32,8 +33,8 @@ class Embedded:
 
     def run(self, call: Call | Calls) -> Any:
         if isinstance(call, Calls):
-            return call.finish([self.prepare(c)(c.inputs, c.v, c.weights) for c in call.calls])
-        return call.finish(self.prepare(call)(call.inputs, call.v, call.weights, call.out))
+            return call.finish([watched(c, self.prepare(c)(c.inputs, c.v, c.weights)) for c in call.calls])
+        return call.finish(watched(call, self.prepare(call)(call.inputs, call.v, call.weights, call.out)))
 
     def prepare(self, call: Call) -> Prepared:
         """The prepared computation of `call`, least recently used ones forgotten."""

@@ -6,7 +6,8 @@
         └── TransportTimeoutError (TimeoutError)  no answer came in time                   code timed-out
 
     HesseWarning (UserWarning)
-    └── DetachedWarning                      a result was cut off from an outer derivative
+    ├── DetachedWarning                      a result was cut off from an outer derivative
+    └── PerformanceWarning                   much of a computation runs in NumPy, op by op
 """
 
 from __future__ import annotations
@@ -50,6 +51,14 @@ class DetachedWarning(HesseWarning):
     """A result does not take part in the derivative around it."""
 
 
+class PerformanceWarning(HesseWarning):
+    """A computation is slower than it looks: much of it has no compiled form. Given once for each function.
+
+    `warnings.filterwarnings("ignore", category=hesse.PerformanceWarning)` silences it, as does the environment variable
+    HESSE_PERFORMANCE_WARNINGS=0.
+    """
+
+
 __all__ = [
     "ArgumentTypeError",
     "BranchError",
@@ -61,6 +70,7 @@ __all__ = [
     "IndexRangeError",
     "InputError",
     "LimitError",
+    "PerformanceWarning",
     "StateError",
     "TransportError",
     "TransportTimeoutError",

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from hesse import tree
 from hesse.batching import vmapped
+from hesse.columns import columns_apart
 from hesse.current import current_client
 from hesse.evaluation import (
     GRAD,
@@ -26,7 +27,6 @@ from hesse.evaluation import (
     check_dependence,
     check_forward_outputs,
     check_randomness,
-    check_real,
     check_reverse_outputs,
     check_scalar,
     check_sizes,
@@ -35,20 +35,14 @@ from hesse.evaluation import (
     stand_in,
 )
 from hesse.interop import torch_size
+from hesse.jacobians import Jacobian, jacobian_of
+from hesse.jets import jet_of, taylor_of
+from hesse.linearization import linearized
+from hesse.modules import functional_call, functionalize, stack_module_state
 from hesse.scope import Send, is_tensor
 from hesse_engine.errors import ArgumentTypeError, FunctionError, InputError
 from hesse_engine.frontends.trace import active_trace, is_tracer
 from hesse_engine.result import Result
-
-
-@dataclass(frozen=True, slots=True)
-class Jacobian:
-    """What a wrapper of `jacfwd` or `jacrev` does; composed with another one it is a Hessian."""
-
-    mode: str
-    func: Function
-    argnums: Argnums
-    is_plain: bool
 
 
 class Func:
@@ -139,7 +133,7 @@ class Func:
 
         @functools.wraps(func, updated=())
         def wrapper(*args: Any) -> Any:
-            return self._jacobian(plain, args, has_aux, chunk_size, _preallocate_and_copy)
+            return jacobian_of(self._send, plain, args, has_aux, chunk_size, _preallocate_and_copy)
 
         wrapper._jacobian = plain  # type: ignore[attr-defined]
         return wrapper
@@ -153,44 +147,20 @@ class Func:
             func: returns a tree of tensors, or with `has_aux` a pair of it and another tree.
             argnums: which arguments; a tuple gives a tuple at the place of each output.
             has_aux: return (Jacobian, aux).
-            randomness: 'error', 'same' or 'different'; accepted as in torch, nothing random can be traced.
+            randomness: what random numbers drawn by `func` do: 'error' raises, 'same' is one draw for all columns,
+                'different' one for each column.
         """
-        plain = Jacobian("forward", func, argnums, is_plain=not has_aux)
+        plain = Jacobian("forward", func, argnums, not has_aux, randomness)
 
         @functools.wraps(func, updated=())
         def wrapper(*args: Any) -> Any:
             check_randomness(randomness)
-            return self._jacobian(plain, args, has_aux, None, False)
+            if randomness == "different":
+                return columns_apart(self, func, argnums, args, has_aux)
+            return jacobian_of(self._send, plain, args, has_aux, None, False)
 
         wrapper._jacobian = plain  # type: ignore[attr-defined]
         return wrapper
-
-    def _jacobian(
-        self, jacobian: Jacobian, args: tuple[Any, ...], has_aux: bool, chunk_size: int | None, preallocate: bool
-    ) -> Any:
-        name = "jacfwd" if jacobian.mode == "forward" else "jacrev"
-        check_real(args, name)
-        inner = getattr(jacobian.func, "_jacobian", None)
-        if jacobian.is_plain and isinstance(inner, Jacobian) and inner.is_plain and inner.argnums == jacobian.argnums:
-            return self._hessian(inner.func, jacobian.argnums, args, f"{jacobian.mode}-over-{inner.mode}", chunk_size,
-                                 preallocate)
-        check = check_forward_outputs if jacobian.mode == "forward" else check_reverse_outputs
-        run = evaluate(jacobian.func, args, {}, jacobian.argnums, has_aux, JVP if name == "jacfwd" else VJP, check,
-                        is_forward=jacobian.mode == "forward")
-        graph = run.scope.graph([*map(stand_in, run.outputs), *run.aux])
-        options = run.options(strategy=jacobian.mode, chunk_size=chunk_size, preallocate=preallocate)
-        dtypes = [t.node.dtype for t in run.outputs]
-
-        def finish(result: Result, give: Give) -> Any:
-            rows = result.value if len(dtypes) != 1 else [result.value]
-            blocks = [
-                tree.unflatten([give(b if d.kind == "f" else cast(b, d)) for b in row], run.inner)
-                for row, d in zip(rows, dtypes, strict=True)
-            ]
-            found = tree.unflatten(blocks, run.structure)
-            return (found, run.aux_tree(result.aux, give)) if has_aux else found
-
-        return run.scope.run(self._send, "jacobian", graph, options, finish)
 
     # ---- second order ------------------------------------------------------------------------------------------------
     def hessian(self, func: Function, argnums: Argnums = 0) -> Function:
@@ -207,31 +177,6 @@ class Func:
             RuntimeError: `bad-argnums`, `not-floating-output`, `unsupported-complex`, `empty-output`.
         """
         return self.jacfwd(self.jacrev(func, argnums), argnums)
-
-    def _hessian(
-        self, func: Function, argnums: Argnums, args: tuple[Any, ...], strategy: str, chunk_size: int | None,
-        preallocate: bool,
-    ) -> Any:
-        is_forward = strategy.startswith("forward")
-        inner_forward = strategy.endswith("forward")
-        run = evaluate(func, args, {}, argnums, False, JVP if inner_forward else VJP,
-                        check_forward_outputs if inner_forward else check_reverse_outputs, is_forward=is_forward)
-        graph = run.scope.graph([stand_in(t) for t in run.outputs])
-        # forward over reverse is what a Hessian means, so the plan may reach it another way; the others are literal
-        chosen = "auto" if strategy == "forward-over-reverse" else strategy
-        options = run.options(strategy=chosen, chunk_size=chunk_size, preallocate=preallocate)
-        dtypes = [t.node.dtype for t in run.outputs]
-
-        def finish(result: Result, give: Give) -> Any:
-            per_output = result.value if len(dtypes) != 1 else [result.value]
-            trees = []
-            for rows, d in zip(per_output, dtypes, strict=True):
-                inner = [tree.unflatten([give(b if d.kind == "f" else cast(b, d)) for b in row], run.inner)
-                         for row in rows]
-                trees.append(tree.unflatten(inner, run.inner))
-            return tree.unflatten(trees, run.structure)
-
-        return run.scope.run(self._send, "hessian", graph, options, finish)
 
     # ---- products ----------------------------------------------------------------------------------------------------
     def vjp(self, func: Function, *primals: Any, has_aux: bool = False) -> Any:
@@ -334,6 +279,54 @@ class Func:
 
         return run.scope.run(self._send, "jvp", graph, options, finish, vectors)
 
+    def linearize(self, func: Function, *primals: Any) -> tuple[Any, Function]:
+        """(func(*primals), jvp_fn); `jvp_fn(*tangents)` is J tangents, at these primals whatever becomes of them.
+
+        The point is visited once: a product costs the part of the function that is linear in the tangents.
+
+        Raises:
+            RuntimeError: `bad-structure`, `bad-v` where tangents are not of the nesting, shapes and dtypes of the
+                primals; `empty-output`, `no-tensor-output`.
+            ValueError: `not-floating-primal`, `not-tensor`.
+        """
+        found: tuple[Any, Function] = linearized(self._send, self._runs_chunks(), func, primals)
+        return found
+
+    # ---- Taylor series -----------------------------------------------------------------------------------------------
+    def jet(self, func: Function, primals: Any, series: Any) -> Any:
+        """(y_0, [y_1, ..., y_K]): derivatives of func along a curve, as `jax.experimental.jet`.
+
+            x(t) = sum_k x_k t^k / k!,    y(t) = func(x(t)) = sum_k y_k t^k / k!
+
+        Args:
+            func: returns a tree of tensors.
+            primals: a tuple of the arguments x_0, trees of floating tensors.
+            series: for each argument the list of x_1, ..., x_K, trees like the argument; [v, 0, 0] is a straight line.
+
+        Returns:
+            func(*primals), and a tree like it with the list of K derivatives in the place of each tensor.
+
+        Raises:
+            RuntimeError: `bad-structure`, `bad-v`, `empty-output`, `not-floating-output`.
+        """
+        return jet_of(self._send, func, primals, series)
+
+    def taylor(self, func: Function, x: Any, v: Any, order: int) -> Any:
+        """[c_0, ..., c_order]: the Taylor coefficients of func from x along v, factorials divided out.
+
+            func(x + t v) = sum_k c_k t^k + O(t^(order + 1))
+
+        Args:
+            func: of one argument; returns a tree of tensors.
+            x: a tree of floating tensors.
+            v: a tree like x.
+            order: the highest coefficient.
+
+        Raises:
+            ValueError: `bad-option`. TypeError: `bad-type`. RuntimeError: `bad-structure`, `bad-v`.
+        """
+        return taylor_of(self._send, func, x, v, order)
+
     # ---- batches -----------------------------------------------------------------------------------------------------
     def vmap(
         self, func: Function, in_dims: Any = 0, out_dims: Any = 0, randomness: str = "error", *,
@@ -346,7 +339,8 @@ class Func:
             in_dims: the axis of each argument; an int for all, None for an argument that is the same for every example,
                 or a tuple nested like the arguments.
             out_dims: where the axis appears in each output, nested like the outputs; None for one that has none.
-            randomness: 'error', 'same' or 'different'; accepted as in torch, nothing random can be traced.
+            randomness: what random numbers drawn by `func` do: 'error' raises, 'same' is one draw for all examples,
+                'different' one for each (`hesse.numpy.random`, or torch's functions).
             chunk_size: most examples computed at once. An embedded client computes chunk by chunk; over HTTP the batch
                 is one request.
 
@@ -363,7 +357,7 @@ class Func:
         @functools.wraps(func, updated=())
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             chunk = chunk_size if self._runs_chunks() else None
-            return vmapped(self._send, func, in_dims, out_dims, chunk, args, kwargs)
+            return vmapped(self._send, func, in_dims, out_dims, randomness, chunk, args, kwargs)
 
         return wrapper
 
@@ -380,5 +374,9 @@ def _current_runs_chunks() -> bool:
 _transforms = Func(_send_by_current, _current_runs_chunks)
 grad, grad_and_value, vjp, jvp = _transforms.grad, _transforms.grad_and_value, _transforms.vjp, _transforms.jvp
 hessian, jacfwd, jacrev, vmap = _transforms.hessian, _transforms.jacfwd, _transforms.jacrev, _transforms.vmap
+linearize, jet, taylor = _transforms.linearize, _transforms.jet, _transforms.taylor
 
-__all__ = ["grad", "grad_and_value", "hessian", "jacfwd", "jacrev", "jvp", "vjp", "vmap"]
+__all__ = [
+    "functional_call", "functionalize", "grad", "grad_and_value", "hessian", "jacfwd", "jacrev", "jet", "jvp",
+    "linearize", "stack_module_state", "taylor", "vjp", "vmap",
+]

@@ -2,7 +2,9 @@
 
 A signature is the shapes, dtypes, nesting and library of the inputs. What the function closes over, and every Python
 number it computes with, is part of the graph from then on. A branch that was taken on a value is remembered as a guard;
-inputs that would take another branch are traced anew.
+inputs that would take another branch are traced anew. A random draw would be the same in every call, so one that can be
+seen (`hesse.numpy.random`, torch's functions) is refused: pass the noise as an argument. Draws of `np.random` cannot be
+seen; they are constants.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import numpy as np
 from hesse.asked import Asked, first_point
 from hesse.conventions import OUTPUTS, Given, as_tuple
 from hesse.current import current_client
+from hesse.draws import ruled
 from hesse.embedded import Short, short_way
 from hesse.functional import Functional
 from hesse.interop import Library, library_of, read, wrap_sparse
@@ -24,6 +27,7 @@ from hesse.protocol import PAIRS, TRIPLES, Call
 from hesse.scope import Scope
 from hesse_engine.backend import reference
 from hesse_engine.errors import InputError, UnsupportedError
+from hesse_engine.frontends.randomness import Frame
 from hesse_engine.frontends.trace import active_trace, is_tracer
 from hesse_engine.ir.graph import Array, Graph
 from hesse_engine.ir.show import graph_id
@@ -193,7 +197,9 @@ class Function:
         scope = Scope(arrays, library=library)
         if scope.is_nested:
             raise InputError("wrong-inputs", "Inside a traced function, call a `hesse.function` on traced values.")
-        outputs = as_tuple(scope.call(self._f, *scope.inputs), OUTPUTS, "function")
+        with ruled(Frame("once")):
+            found = scope.call(self._f, *scope.inputs)
+        outputs = as_tuple(found, OUTPUTS, "function")
         graph = scope.graph([scope.lift(y) for y in outputs.values])
         made = Traced(graph, graph_id(graph), Given(graph.outputs, outputs.is_tuple))
         traces.append(made)

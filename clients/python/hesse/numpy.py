@@ -13,7 +13,8 @@ holds something traced, the function builds the graph instead. Anything else tha
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Sequence
+import importlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,10 +31,9 @@ from hesse_engine.frontends.trace import tracer_in as _tracer_in
 Axis = int | Sequence[int] | None
 
 pi, e, inf, nan, newaxis = np.pi, np.e, np.inf, np.nan, None
-float64, float32 = np.float64, np.float32
+float64, float32, bool = np.float64, np.float32, np.bool_
 int64, int32, int16, int8 = np.int64, np.int32, np.int16, np.int8
 uint64, uint32, uint16, uint8 = np.uint64, np.uint32, np.uint16, np.uint8
-bool = np.bool_
 finfo, iinfo, isdtype, dtype, ndarray = np.finfo, np.iinfo, np.isdtype, np.dtype, np.ndarray
 __array_api_version__ = "2024.12"
 
@@ -433,7 +433,9 @@ def result_type(*arrays_and_dtypes: Any) -> np.dtype[Any]:
 
 
 # ---- the rest of NumPy, by name --------------------------------------------------------------------------------------
-def __getattr__(name: str) -> Callable[..., Any]:
+def __getattr__(name: str) -> Any:
+    if name == "random":
+        return importlib.import_module("hesse.random")
     if name.startswith("_") or find(name, "numpy") is None or not hasattr(np, name):
         raise AttributeError(f"module 'hesse.numpy' has no attribute {name!r}")
 

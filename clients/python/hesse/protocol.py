@@ -19,6 +19,7 @@ import numpy as np
 
 from hesse.errors import TransportError
 from hesse.plans import Plan
+from hesse.slow import watched
 from hesse_engine.errors import HesseError, StateError, rebuild
 from hesse_engine.ir.graph import Array, Graph
 from hesse_engine.ir.tensor import decode_tensor, encode_tensor
@@ -246,7 +247,7 @@ def converse(call: Call, registered: MutableSet[str], retries: int) -> Steps:
     """One call. A function with an id is registered first where this client has not, or where the server forgot it."""
     if call.id is None:
         reply = yield from exchange(call_request(call), retries)
-        return call.finish(decode_result(reply, call.operation))
+        return call.finish(watched(call, decode_result(reply, call.operation)))
     request = call_request(call)
     is_fresh = call.id not in registered
     if is_fresh:
@@ -259,7 +260,7 @@ def converse(call: Call, registered: MutableSet[str], retries: int) -> Steps:
             raise
         yield from exchange(register_request(call.graph), retries)
         reply = yield from exchange(request, retries)
-    return call.finish(decode_result(reply, call.operation))
+    return call.finish(watched(call, decode_result(reply, call.operation)))
 
 
 def converse_plan(call: Call, retries: int) -> Steps:

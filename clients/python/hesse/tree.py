@@ -1,12 +1,14 @@
-"""Nested containers and their leaves: tuple, list, dict and namedtuple nest; all else, None included, is a leaf."""
+"""Nested containers and their leaves: tuple, list, dict, OrderedDict and namedtuple nest; the rest are leaves."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 LEAF = "*"
+MAPPINGS = (dict, OrderedDict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Structure:
         if self.kind is None:
             return LEAF
         inner = [repr(c) for c in self.children]
-        if self.kind is dict:
+        if self.kind in MAPPINGS:
             return "{" + ", ".join([f"{k!r}: {c}" for k, c in zip(self.keys, inner, strict=True)]) + "}"
         if self.kind is list:
             return "[" + ", ".join(inner) + "]"
@@ -45,8 +47,8 @@ def _children(tree: Any) -> tuple[type, tuple[Any, ...], tuple[Any, ...]] | None
     kind = type(tree)
     if kind is tuple or kind is list or is_namedtuple(tree):
         return kind, (), tuple(tree)
-    if kind is dict:
-        return dict, tuple(tree), tuple(tree.values())
+    if kind in MAPPINGS:
+        return kind, tuple(tree), tuple(tree.values())
     return None
 
 
@@ -73,8 +75,8 @@ def unflatten(leaves: list[Any], structure: Structure) -> Any:
     for child in structure.children:
         children.append(unflatten(leaves[at:at + child.leaves], child))
         at += child.leaves
-    if structure.kind is dict:
-        return dict(zip(structure.keys, children, strict=True))
+    if structure.kind in MAPPINGS:
+        return structure.kind(zip(structure.keys, children, strict=True))
     return structure.kind(*children) if hasattr(structure.kind, "_fields") else structure.kind(children)
 
 

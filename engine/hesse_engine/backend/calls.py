@@ -11,6 +11,7 @@ from hesse_engine.ir.graph import Array, Node, size_of
 from hesse_engine.ir.ops.contraction import matmul_plan
 from hesse_engine.ir.ops.gathering import check_range
 from hesse_engine.ir.rows import ROWS
+from hesse_engine.ir.walk import reachable
 from hesse_engine.structure.forms import reshaped
 
 Action = Callable[[], object]
@@ -30,6 +31,19 @@ def is_fallback(node: Node) -> bool:
 
         return not is_compiled(node)
     return node.op not in _READY
+
+
+def interpreted_elements(node: Node) -> int:
+    """Elements that a fallback computes, 0 for what is none or is LAPACK's.
+
+    Each operation of a step that runs in NumPy costs about a microsecond, the time of some `STEP_ELEMENTS` elements.
+    """
+    if node.op in FACTORING or not is_fallback(node):
+        return 0
+    if node.op in LOOPS:
+        steps: int = node.attrs["length"]
+        return steps * STEP_ELEMENTS * len(reachable(node.attrs["body"].graph.outputs))
+    return max(node.size, *[a.size for a in node.args])
 
 
 def _by_row(node: Node, operands: Operands, out: Array) -> Action:
@@ -156,6 +170,7 @@ _READY: dict[str, Callable[[Node, Operands, Array], Action]] = {
     "cholesky_solve": lapack.cholesky_solve,
     "cholesky_inv": lapack.cholesky_inv,
 }
+STEP_ELEMENTS = 500
 FACTORING = frozenset({"cholesky", "solve", "inv", "cholesky_inv", "logabsdet", "signdet"})  # work on copies
 
 

@@ -69,6 +69,12 @@ class MappedProgram:
         return self.program.fallbacks
 
     @property
+    def interpreted(self) -> tuple[int, int]:
+        """Of all pieces, as `Program.interpreted`."""
+        slow, total = self.program.interpreted
+        return slow * self.chunks, total * self.chunks
+
+    @property
     def predicted_bytes(self) -> int:
         """Work memory of the pieces in flight, and the results."""
         if self.chunks == 1:

@@ -191,12 +191,15 @@ class Prepared:
         return {**known, "seconds": seconds}
 
     def _described(self, tier: str) -> dict[str, Any]:
-        plan = self.outline
+        plan, works = self.outline, [p.interpreted for p in self.programs]
+        slow, total = sum([w[0] for w in works]), sum([w[1] for w in works])
         return {
             "operation": plan.operation,
             "strategy": plan.strategy,
             "tier": tier,
             "fallbacks": sorted({name for p in self.programs for name in p.fallbacks}),
+            "fallback_elements": slow,
+            "fallback_share": round(slow / max(total, 1), 3),
             "device": plan.device,
             "threads": plan.threads,
             "columns": plan.columns,

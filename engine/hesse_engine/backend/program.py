@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 
 from hesse_engine.backend import kernels, reference
+from hesse_engine.backend.calls import interpreted_elements
 from hesse_engine.backend.hot import Heat, heat_of
-from hesse_engine.backend.lower import Lowered, Target, lower
+from hesse_engine.backend.lower import CallStep, Lowered, Target, lower
 from hesse_engine.backend.plan import flops_of
 from hesse_engine.backend.workspace import Workspace
 from hesse_engine.errors import InputError
@@ -88,6 +89,15 @@ class Program:
         """Ops that the VM tier leaves to their plain NumPy functions."""
         lowered = self._lower()
         return () if lowered is None else lowered.fallbacks
+
+    @property
+    def interpreted(self) -> tuple[int, int]:
+        """(elements that NumPy computes op by op where compiled code might, elements of all nodes)."""
+        lowered = self._lower()
+        if lowered is None:
+            return 0, 0
+        slow = sum([interpreted_elements(s.node) for s in lowered.steps if isinstance(s, CallStep)])
+        return slow, slow + sum([n.size for n in self._order if n.args])
 
     @property
     def predicted_bytes(self) -> int:

@@ -20,6 +20,7 @@ from hesse_engine.frontends.operands import (
 )
 from hesse_engine.frontends.table import torch_function
 from hesse_engine.frontends.torch_functions import xlogy
+from hesse_engine.frontends.torch_random import dropped_out
 from hesse_engine.ir.graph import Node, apply
 from hesse_engine.ir.ops import ROWS
 from hesse_engine.ir.shapes import convert
@@ -177,9 +178,7 @@ def embedding(input: Any, weight: Any) -> Node:
 
 @torch_function()
 def dropout(input: Any, p: float = 0.5, training: bool = True) -> Node:
-    if training and p:
-        raise no_rule("torch.nn.functional.dropout in training, which draws random numbers,")
-    return tensor(input)
+    return dropped_out(input, p, training)
 
 
 # ---- losses ----------------------------------------------------------------------------------------------------------

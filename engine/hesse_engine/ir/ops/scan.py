@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from hesse_engine.errors import ArgumentTypeError, GraphError, LimitError
-from hesse_engine.ir.graph import Array, Builder, DType, Graph, Node, Shape, is_zero, size_of
+from hesse_engine.ir.graph import Array, Builder, DType, Graph, Node, Shape, is_zero, scalar_value, size_of
 from hesse_engine.ir.rows import ROWS, Row, evaluate, register
 from hesse_engine.ir.shapes import integer
 from hesse_engine.ir.show import graph_id
@@ -159,10 +159,10 @@ def _check_linear(body: Body, carries: int) -> None:
         row, flags = ROWS[node.op], [a in moving for a in node.args]
         if row.kind == "linear":
             fits = all([f if row.differentiable(k) else not f for k, f in enumerate(flags)
-                        if not is_zero(node.args[k])])
+                        if not _is_nothing(node.args[k])])
         elif node.op == "linear_scan":
             linear = len(node.attrs["body"].graph.inputs) - len(node.attrs["body"].graph.outputs)
-            fits = not any(flags[:linear]) and all([f or is_zero(a) for f, a in
+            fits = not any(flags[:linear]) and all([f or _is_nothing(a) for f, a in
                                                     zip(flags[linear:], node.args[linear:], strict=True)])
         else:
             fits = (row.kind == "bilinear" or node.op == "divide") and flags.count(True) == 1
@@ -170,8 +170,13 @@ def _check_linear(body: Body, carries: int) -> None:
         if not fits:
             raise GraphError("bad-attribute", f"linear_scan: the body is not linear in its carries, at {node}.")
     for y in body.graph.outputs:
-        if y not in moving and not is_zero(y):
+        if y not in moving and not _is_nothing(y):
             raise GraphError("bad-attribute", f"linear_scan: the body's output {y} is not linear in its carries.")
+
+
+def _is_nothing(node: Node) -> bool:
+    """Whether `node` is zero by construction."""
+    return scalar_value(node) == 0.0
 
 
 # ---- values ----------------------------------------------------------------------------------------------------------
