@@ -85,7 +85,13 @@ def library(dtype: str) -> Library | None:
 
 
 # ---- actions ---------------------------------------------------------------------------------------------------------
-def _by_row(node: Node, operands: Operands, out: Array) -> Action:
+# rows whose NumPy functions are calls of LAPACK and BLAS, or views of their results
+BY_NUMPY = ("eigh", "eigh_values", "eigh_vectors", "spectral", "spectral_diag", "svd", "svd_left", "svd_values",
+            "svd_right", "svd_matrix", "svd_diag", "qr_factor", "complement", "pinv", "expm", "expm_tangent", "det",
+            "cofactor", "cofactor_tangent", "reciprocal_gaps", "divided")
+
+
+def by_numpy(node: Node, operands: Operands, out: Array) -> Action:
     function, attrs = ROWS[node.op].numpy, node.attrs
     return lambda: np.copyto(out, function(*operands, **attrs), casting="unsafe")
 
@@ -94,7 +100,7 @@ def _solving(node: Node, operands: Operands, out: Array, turns: tuple[tuple[bool
     """The right-hand sides, solved in place for one triangle (lower, transposed) after the other."""
     found = library(str(node.dtype))
     if found is None:
-        return _by_row(node, operands, out)
+        return by_numpy(node, operands, out)
     *_, a, b = operands
 
     def action() -> None:
@@ -120,7 +126,7 @@ def cholesky_solve(node: Node, operands: Operands, out: Array) -> Action:
 def cholesky_inv(node: Node, operands: Operands, out: Array) -> Action:
     found = library(str(node.dtype))
     if found is None:
-        return _by_row(node, operands, out)
+        return by_numpy(node, operands, out)
     factor = operands[1]
 
     def action() -> None:

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from hesse_engine.frontends import (
+    condition,
     linear_algebra,
     manipulation,
     reductions,
     torch_arrays,
     torch_functions,
+    torch_linear_algebra,
     torch_neural,
     torch_shapes,
 )
@@ -83,6 +85,6 @@ def names() -> list[str]:
 
 
 __all__ = [
-    "find", "is_torch_call", "linear_algebra", "names", "torch_arrays", "torch_functions", "torch_neural",
-    "torch_shapes",
+    "condition", "find", "is_torch_call", "linear_algebra", "names", "torch_arrays", "torch_functions",
+    "torch_linear_algebra", "torch_neural", "torch_shapes",
 ]
