@@ -157,7 +157,8 @@ _READY: dict[str, Callable[[Node, Operands, Array], Action]] = {
     "cholesky_inv": lapack.cholesky_inv,
     **dict.fromkeys(lapack.BY_NUMPY, lapack.by_numpy),
 }
-FACTORING = frozenset({"cholesky", "solve", "inv", "cholesky_inv", "logabsdet", "signdet", *lapack.BY_NUMPY})  # work on copies
+# these work on copies
+FACTORING = frozenset({"cholesky", "solve", "inv", "cholesky_inv", "logabsdet", "signdet", *lapack.BY_NUMPY})
 
 
 def transient_bytes(node: Node) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from hesse_engine.ir.faults import refuse
 from hesse_engine.ir.graph import Array, Node
 from hesse_engine.ir.ops.linalg import singular
 from hesse_engine.ir.rows import ROWS
@@ -49,7 +50,9 @@ class Library:
             if not a.flags.c_contiguous:
                 a = np.ascontiguousarray(a)
         if not a.diagonal().all():
-            raise singular("triangular_solve")
+            refuse(singular("triangular_solve"))
+            x.fill(np.nan)
+            return
         n, k = x.shape
         self._trsm(ROW_MAJOR, LEFT, LOWER if lower else UPPER, TRANSPOSED if transposed else PLAIN, NON_UNIT, n, k,
                    1.0, a.ctypes.data, n, x.ctypes.data, k)
@@ -62,7 +65,8 @@ class Library:
             order, info = ctypes.byref(self._integer(n)), self._integer(0)
             self._potri(b"U", order, x.ctypes.data, order, ctypes.byref(info))  # row-major lower is its upper
             if info.value:
-                raise singular("cholesky_inv")
+                refuse(singular("cholesky_inv"))
+                x.fill(np.nan)
         return np.where(np.tri(n, dtype=np.bool_), x, x.T)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from hesse_engine.errors import HesseError
-from hesse_engine.ir.graph import Array
+from hesse_engine.ir.graph import Array, Node
 
 _STATE = threading.local()
 # ops that refuse some matrices at run time
@@ -40,6 +40,11 @@ def refuse(error: HesseError) -> None:
     """Raise, unless NaN is accepted for now."""
     if not getattr(_STATE, "is_lenient", False):
         raise error
+
+
+def is_fallible(order: Iterable[Node]) -> bool:
+    """Whether one of the nodes may refuse a matrix, the bodies of loops included."""
+    return any([n.op in FALLIBLE or ("body" in n.attrs and is_fallible(n.attrs["body"].order)) for n in order])
 
 
 def has_nan(arrays: Iterable[Any]) -> bool:

@@ -54,7 +54,7 @@ def slope_along(y: Node, w: Node) -> Node | None:
 
 def _path(node: Node, known: dict[Node, _Path], own: Array) -> _Path:
     row = ROWS[node.op]
-    operands = [known.get(a) or _free(a) for a in node.args]
+    operands = [known.get(a) or _free(a, known) for a in node.args]
     if node.op in MOVES:
         return _moved(node, operands)
     if node.op == "sum":
@@ -66,9 +66,24 @@ def _path(node: Node, known: dict[Node, _Path], own: Array) -> _Path:
     return _elementwise(node, operands)
 
 
-def _free(node: Node) -> _Path:
+def _free(node: Node, known: dict[Node, _Path]) -> _Path:
     """A node without w. What is broadcast treats all alike only where it is one number."""
-    return _Path(None, np.full(node.shape, FREE), scalar_value(node) is not None or node.size == 1)
+    return _Path(None, np.full(node.shape, FREE), _is_alike(node, known))
+
+
+def _is_alike(node: Node, known: dict[Node, _Path]) -> bool:
+    """Whether a node that carries no derivative is made of numbers that all elements share, and of w itself."""
+    stack = [node]
+    while stack:
+        part = stack.pop()
+        if part in known:
+            if not known[part].is_symmetric:
+                return False
+        elif part.size != 1 and scalar_value(part) is None:
+            if part.op not in ("broadcast_to", "reshape", "convert") and ROWS[part.op].vm is None:
+                return False
+            stack.extend(part.args)
+    return True
 
 
 def _elementwise(node: Node, operands: list[_Path]) -> _Path:
