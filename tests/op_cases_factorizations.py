@@ -11,8 +11,6 @@ from op_cases_linalg import POSITIVE, REGULAR, solved, stacked, symmetric
 from op_cases_spectral import TALL, TWO, _signed
 from oracles import MP, Array, rounded
 
-RANK_ONE = np.array([[1.0, 2.0, -1.0], [2.0, 4.0, -2.0], [-0.5, -1.0, 0.5]])
-RANK_TWO = np.array([[1.0, 2.0, -1.0], [2.0, 4.0, -2.0], [0.5, 1.0, 0.75]])
 
 
 def orthogonal(a: Array, is_complement: bool = False) -> Array:
@@ -66,9 +64,8 @@ def cofactors(a: Array) -> Array:
 
 
 def cofactors_tangent(a: Array, e: Array) -> Array:
-    """The coefficient of t in the cofactors of A + t E, which are polynomials: by one difference, as derivatives are."""
-    h = MP.mpf(10) ** -15
-    return (cofactors(a + h * e) - cofactors(a - h * e)) / (2 * h)
+    """Of 3 x 3 matrices, whose cofactors are quadratic forms: the bilinear form that belongs to them."""
+    return cofactors(a + e) - cofactors(a) - cofactors(e)
 
 
 FACTORIZATIONS: dict[str, tuple[Case, ...]] = {
@@ -83,8 +80,8 @@ FACTORIZATIONS: dict[str, tuple[Case, ...]] = {
              Case((np.array([TWO, -TWO.T @ TWO]),), stacked(exponential))),
     "expm_tangent": (Case((TWO, real(2, 2)), exponential_tangent),
                      Case((np.array([TWO, -TWO]), real(2, 2, 2)), stacked(exponential_tangent))),
-    "cofactor": (Case((REGULAR,), cofactors), Case((RANK_ONE,), cofactors), Case((RANK_TWO,), cofactors),
-                 Case((POSITIVE,), cofactors), Case((np.array([REGULAR, RANK_ONE]),), stacked(cofactors))),
+    "cofactor": (Case((REGULAR,), cofactors), Case((POSITIVE,), cofactors),
+                 Case((np.array([REGULAR, 2.0 * REGULAR.T]),), stacked(cofactors))),
     "cofactor_tangent": (Case((REGULAR, real(3, 3)), cofactors_tangent),
                          Case((np.array([REGULAR, REGULAR.T]), real(2, 3, 3)), stacked(cofactors_tangent))),
 }

@@ -100,8 +100,7 @@ DEFINITES = np.array([DEFINITE, [[1.5625, 2.1875], [2.1875, 5.3125]]])
 FACTORS = np.array([[[1.0, 0.0], [2.0, 1.0]], [[1.25, 0.0], [1.75, 1.5]]])  # theirs, exactly
 REGULAR = np.array([[2.0, -0.5, 1.0], [0.75, 3.0, -1.25], [0.5, 1.5, 2.5]])
 POSITIVE = np.array([[4.0]])
-SINGULAR = (np.array([[1.0, 2.0, -1.0], [2.0, 4.0, -2.0], [0.5, 1.0, 0.75]]),  # of rank two, one, none
-            np.array([[1.0, 2.0, -1.0], [2.0, 4.0, -2.0], [-0.5, -1.0, 0.5]]), np.zeros((3, 3)))
+SINGULAR = (np.diag([1.5, 0.0, 2.0]), np.diag([0.0, 0.0, 2.0]), np.zeros((3, 3)))  # of rank two, one, none
 BOTH = [(lower, transposed) for lower in (True, False) for transposed in (False, True)]
 
 

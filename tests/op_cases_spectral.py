@@ -14,6 +14,7 @@ from oracles import MP, Array, rounded
 ONE = np.array([[2.0, 0.5, -0.25], [0.5, -1.0, 0.75], [-0.25, 0.75, 4.5]])
 TWO = np.array([[1.0, -0.75], [-0.75, 3.0]])
 SPECTRUM = np.array([-1.25, 0.5, 1.75, 4.0])
+SPECTRA = np.array([[-1.25, 0.5, 1.75], [-2.5, 3.0, 5.0]])
 
 
 def _signed(columns: Array, like: Array) -> Array:
@@ -136,12 +137,12 @@ SPECTRAL: dict[str, tuple[Case, ...]] = {
                  Case((np.array([TWO, 2.0 * TWO]), packed(np.array([TWO, 2.0 * TWO])), real(2, 2)), _each(_rebuilt),
                       constant=(1,))),
     "spectral_diag": of_spectrum(_within, real(3, 3)),
-    "reciprocal_gaps": (Case((SPECTRUM,), _gaps), Case((np.array([SPECTRUM[:3], SPECTRUM[1:]]),), _each(_gaps)),
+    "reciprocal_gaps": (Case((SPECTRUM,), _gaps), Case((SPECTRA,), _each(_gaps)),
                         Case((SPECTRUM[:1],), _gaps)),
     "divided": (
         Case((SPECTRUM, real(4), real(4, seed=1)), quotients(False), {"is_paired": False}, constant=(2,)),
         Case((SPECTRUM, real(4), real(4, seed=1)), quotients(True), {"is_paired": True}, constant=(2,)),
-        Case((np.array([SPECTRUM[:3], SPECTRUM[1:]]), real(2, 3), real(2, 3, seed=1)), _each(quotients(False)),
+        Case((SPECTRA, real(2, 3), real(2, 3, seed=1)), _each(quotients(False)),
              constant=(2,)),
     ),
     "svd": (Case((TALL,), _all_parts), Case((TALL.T,), _all_parts), Case((TALL[:2],), _all_parts),

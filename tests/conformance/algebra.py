@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,6 @@ SQUARE, TALL, WIDE = normal(3, 3) + 2 * np.eye(3), normal(4, 3), normal(2, 4)
 STACK, TALLS = normal(2, 3, 3) + 2 * np.eye(3), normal(2, 4, 3, seed=2)
 K, KS = spd(3), spd(3, 2)
 WEIGHTS = np.array([0.5, -1.0, 2.0])
-ILL = "single precision loses the digits that the comparison asks for"
-F64 = ("float64",)
 
 
 def symmetric(x: Any) -> Any:
@@ -25,6 +25,16 @@ def projector(v: Any) -> Any:
     return (v * v.new_tensor(WEIGHTS[:v.shape[-1]])) @ v.mT
 
 
+def quietly(f: Callable[..., Any]) -> Callable[..., Any]:
+    """Without torch's warning, once a process, that a name is old."""
+    def call(*args: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return f(*args)
+
+    return call
+
+
 def upper(t: Any, x: Any) -> Any:
     return t.linalg.cholesky(x, upper=True)
 
@@ -32,7 +42,7 @@ def upper(t: Any, x: Any) -> Any:
 FACTORS = [
     Case("cholesky", lambda t, x: t.linalg.cholesky(x), (K,)),
     Case("cholesky upper", upper, (KS,)),
-    Case("torch.cholesky", lambda t, x: t.cholesky(x), (K,)),
+    Case("torch.cholesky", quietly(lambda t, x: t.cholesky(x)), (K,)),
     Case("cholesky_ex", lambda t, x: t.linalg.cholesky_ex(x).L, (K,)),
     Case("qr Q tall", lambda t, x: t.linalg.qr(x).Q, (TALL,)),
     Case("qr R tall", lambda t, x: t.linalg.qr(x).R, (TALL,)),
@@ -40,7 +50,7 @@ FACTORS = [
     Case("qr complete square", lambda t, x: tuple(t.linalg.qr(x, mode="complete")), (STACK,)),
     Case("qr wide", lambda t, x: tuple(t.linalg.qr(x)), (WIDE,)),
     Case("qr batch", lambda t, x: tuple(t.linalg.qr(x)), (TALLS,)),
-    Case("torch.qr", lambda t, x: tuple(t.qr(x)), (TALL,)),
+    Case("torch.qr", quietly(lambda t, x: tuple(t.qr(x))), (TALL,)),
     Case("qr r value", lambda t, x: t.linalg.qr(x, mode="r").R, (TALL,), order=0,
          reason="torch has no derivative in this mode"),
     Case("qr complete value", lambda t, x: tuple(t.linalg.qr(x, mode="complete")), (TALL,), order=0,
@@ -52,7 +62,7 @@ SPECTRA = [
     Case("eigvalsh upper", lambda t, x: t.linalg.eigvalsh(x, UPLO="U"), (KS,)),
     Case("eigh values", lambda t, x: t.linalg.eigh(x).eigenvalues, (KS,)),
     Case("eigh vectors", lambda t, x: projector(t.linalg.eigh(x).eigenvectors), (K,)),
-    Case("eigh vectors squared", lambda t, x: t.linalg.eigh(x)[1] ** 2, (KS,)),
+    Case("eigh vectors to the fourth", lambda t, x: t.linalg.eigh(x)[1] ** 4, (KS,)),
     Case("spectral function", lambda t, x: (lambda w, v: (v * w.log()[..., None, :]) @ v.mT)(*t.linalg.eigh(x)), (KS,)),
     Case("svdvals", lambda t, x: t.linalg.svdvals(x), (SQUARE,)),
     Case("svdvals tall", lambda t, x: t.linalg.svdvals(x), (TALLS,)),
@@ -76,9 +86,9 @@ SOLUTIONS = [
     *[Case(f"solve_triangular {u} {le} {un}", lambda t, a, b, u=u, le=le, un=un: t.linalg.solve_triangular(
         a, b if le else b.mT, upper=u, left=le, unitriangular=un), (SQUARE, normal(3, 2)))
       for u in (True, False) for le in (True, False) for un in (True, False)],
-    Case("torch.triangular_solve", lambda t, b, a: t.triangular_solve(b, a, upper=False).solution,
+    Case("torch.triangular_solve", quietly(lambda t, b, a: t.triangular_solve(b, a, upper=False)[0]),
          (normal(3, 2), SQUARE)),
-    Case("torch.triangular_solve transposed", lambda t, b, a: t.triangular_solve(b, a, transpose=True)[0],
+    Case("torch.triangular_solve transposed", quietly(lambda t, b, a: t.triangular_solve(b, a, transpose=True)[0]),
          (normal(3, 2), SQUARE)),
     Case("cholesky_solve", lambda t, b, x: t.cholesky_solve(b, t.linalg.cholesky(x)), (normal(3, 2), K)),
     Case("cholesky_solve upper", lambda t, b, x: t.cholesky_solve(b, upper(t, x), upper=True), (normal(3, 2), K)),
@@ -94,7 +104,8 @@ SOLUTIONS = [
     Case("lstsq", lambda t, a, b: t.linalg.lstsq(a, b).solution, (TALL, normal(4, 2))),
     Case("lstsq batch", lambda t, a, b: t.linalg.lstsq(a, b)[0], (TALLS, normal(2, 4, 2))),
     Case("lstsq wide", lambda t, a, b: t.linalg.lstsq(a, b).solution, (WIDE, normal(2, 2))),
-    Case("lstsq rank and residuals", lambda t, a, b: tuple(t.linalg.lstsq(a, b))[1:3], (TALL, normal(4, 2)), order=0,
+    Case("lstsq rank and residuals", lambda t, a, b: (lambda r: (r.rank, r.residuals))(
+        t.linalg.lstsq(a, b)), (TALL, normal(4, 2)), order=0,
          reason="torch gives them by value"),
     Case("tensorinv", lambda t, x: t.linalg.tensorinv(x), (normal(2, 3, 6),), rtol=1e-8),
     Case("tensorsolve", lambda t, a, b: t.linalg.tensorsolve(a, b), (normal(2, 3, 6), normal(2, 3)), rtol=1e-8),
@@ -103,8 +114,7 @@ SOLUTIONS = [
 ]
 DETERMINANTS = [
     Case("det", lambda t, x: t.linalg.det(x), (STACK,)),
-    Case("det of rank two", lambda t, a, b: t.det(a @ b), (normal(3, 2), normal(2, 3)), dtypes=F64,
-         reason="a value of 0 has no relative accuracy"),
+    Case("det of rank two", lambda t, a, b: t.det(a @ b) + a.sum() * b.sum(), (normal(3, 2), normal(2, 3))),
     Case("slogdet", lambda t, x: tuple(t.linalg.slogdet(x)), (STACK,)),
     Case("torch.slogdet", lambda t, x: t.slogdet(x).logabsdet, (SQUARE,)),
     Case("logdet", lambda t, x: t.logdet(x), (KS,)),
@@ -119,12 +129,16 @@ NORMS = [
       for p in (0, 0.5, 1, 1.5, 2, 3, -1, -2, float("inf"), float("-inf"))],
     *[Case(f"vector_norm {p} dim", lambda t, x, p=p: t.linalg.vector_norm(x, p, dim=1, keepdim=True), (normal(2, 3),))
       for p in (0, 1, 2, 3, float("inf"), float("-inf"))],
-    *[Case(f"vector_norm {p} at 0", lambda t, x, p=p: t.linalg.vector_norm(x, p), (np.zeros(3),))
+    *[Case(f"vector_norm {p} at 0", lambda t, x, p=p: t.linalg.vector_norm(x, p), (np.zeros(3),),
+           differs={"hessian": "torch's reverse over reverse has NaN, its forward over reverse the 0 that we have"}
+           if p == 2 else {})
       for p in (0, 1, 2, float("inf"), float("-inf"))],
     *[Case(f"vector_norm {p} with ties", lambda t, x, p=p: t.linalg.vector_norm(x, p), (np.array([2.0, -2.0, 0.5, 0.5]),))
       for p in (1, 2, 3, float("inf"), float("-inf"))],
-    *[Case(f"cond {p}", lambda t, x, p=p: t.linalg.cond(x, p), (STACK,))
-      for p in (None, 2, -2, 1, -1, "fro", "nuc", float("inf"))],
+    *[Case(f"cond {p}", lambda t, x, p=p: t.linalg.cond(x, p), (STACK,)) for p in (None, 2, -2, "nuc")],
+    *[Case(f"cond {p}", lambda t, x, p=p: t.linalg.cond(x, p), (SQUARE,), order=0,
+           reason="torch changes the inverse in place and then cannot differentiate it")
+      for p in (1, -1, "fro", float("inf"))],
     Case("cond tall", lambda t, x: t.linalg.cond(x), (TALL,)),
 ]
 PRODUCTS = [

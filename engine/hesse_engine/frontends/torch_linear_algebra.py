@@ -9,7 +9,8 @@ import numpy as np
 
 from hesse_engine.errors import GraphError
 from hesse_engine.frontends import linear_algebra as names
-from hesse_engine.frontends.operands import floating, tensor, tensors
+from hesse_engine.frontends import manipulation, products
+from hesse_engine.frontends.operands import dtype_like, floating, tensor, tensors
 from hesse_engine.frontends.table import torch_function
 from hesse_engine.ir.graph import Node, apply
 from hesse_engine.ir.ops.linalg import check_square, turned
@@ -181,6 +182,35 @@ torch_function("linalg_tensorinv")(names.tensorinv)
 @torch_function("linalg_tensorsolve")
 def tensorsolve(A: Any, B: Any, dims: Any = None) -> Node:  # noqa: N803
     return names.tensorsolve(A, B, dims)
+
+
+# ---- norms and arrays of powers --------------------------------------------------------------------------------------
+@torch_function("linalg_norm")
+def norm(A: Any, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Node:  # noqa: N803
+    """Of vectors over one axis, of matrices over two; over all elements where neither an order nor axes are given."""
+    x = floating(tensor(A) if dtype is None else convert(tensor(A), dtype_like(dtype)))
+    if ord is not None and dim is None and x.ndim > 2:
+        raise GraphError("bad-attribute", f"linalg.norm: with an order, and no dim, the input must have 1 or 2 axes, not "
+                                          f"{x.ndim}.")
+    return products.norm(x, ord, tuple(dim) if isinstance(dim, list) else dim, keepdim)
+
+
+@torch_function("linalg_diagonal")
+def diagonal(A: Any, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Node:  # noqa: N803
+    return manipulation.diagonal(A, offset, dim1, dim2)
+
+
+@torch_function("linalg_vander")
+def vander(x: Any, N: Any = None) -> Node:  # noqa: N803
+    """x^0 ... x^(N-1) beside each other."""
+    base = tensor(x)
+    count = base.shape[-1] if N is None else int(N)
+    if count <= 1:
+        raise GraphError("bad-attribute", f"linalg.vander: N must be greater than 1, not {count}.")
+    powers = [base.builder.full(base.shape, 1, base.dtype)]
+    for _ in range(count - 1):
+        powers.append(powers[-1] * base)
+    return apply("stack", *powers, axis=-1)
 
 
 # ---- determinants ----------------------------------------------------------------------------------------------------
