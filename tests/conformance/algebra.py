@@ -104,9 +104,9 @@ SOLUTIONS = [
     Case("lstsq", lambda t, a, b: t.linalg.lstsq(a, b).solution, (TALL, normal(4, 2))),
     Case("lstsq batch", lambda t, a, b: t.linalg.lstsq(a, b)[0], (TALLS, normal(2, 4, 2))),
     Case("lstsq wide", lambda t, a, b: t.linalg.lstsq(a, b).solution, (WIDE, normal(2, 2))),
-    Case("lstsq rank and residuals", lambda t, a, b: (lambda r: (r.rank, r.residuals))(
-        t.linalg.lstsq(a, b)), (TALL, normal(4, 2)), order=0,
-         reason="torch gives them by value"),
+    *[Case(f"lstsq {d}", lambda t, a, b, d=d: (lambda r: (r.rank, r.residuals, r.singular_values))(
+        t.linalg.lstsq(a, b, driver=d)), (TALL, normal(4, 2)), order=0, reason="torch gives them by value")
+      for d in (None, "gels", "gelsd")],
     Case("tensorinv", lambda t, x: t.linalg.tensorinv(x), (normal(2, 3, 6),), rtol=1e-8),
     Case("tensorsolve", lambda t, a, b: t.linalg.tensorsolve(a, b), (normal(2, 3, 6), normal(2, 3)), rtol=1e-8),
     Case("tensorsolve dims", lambda t, a, b: t.linalg.tensorsolve(a, b, dims=(0,)), (normal(6, 2, 3), normal(2, 3)),
@@ -114,7 +114,7 @@ SOLUTIONS = [
 ]
 DETERMINANTS = [
     Case("det", lambda t, x: t.linalg.det(x), (STACK,)),
-    Case("det of rank two", lambda t, a, b: t.det(a @ b) + a.sum() * b.sum(), (normal(3, 2), normal(2, 3))),
+    Case("det of rank two", lambda t, a, b: t.det(a @ b) + (a.sum() * b.sum()) ** 2, (normal(3, 2), normal(2, 3))),
     Case("slogdet", lambda t, x: tuple(t.linalg.slogdet(x)), (STACK,)),
     Case("torch.slogdet", lambda t, x: t.slogdet(x).logabsdet, (SQUARE,)),
     Case("logdet", lambda t, x: t.logdet(x), (KS,)),

@@ -170,10 +170,10 @@ def lstsq(A: Any, B: Any, rcond: Any = None, *, driver: Any = None) -> linalg_ls
     solution = apply("matmul", apply("pinv", x, rtol=limit), b)
     left = apply("sum", apply("square", b - apply("matmul", x, solution)), axis=-2)
     nothing = x.builder.zeros((0,), x.dtype)
-    is_tall = x.shape[-2] > x.shape[-1]
+    has_residuals = x.shape[-2] > x.shape[-1] and driver in ("gels", "gelsd", "gelss")
     rank = nothing if driver == "gels" else names.rank_above(x, None, limit)
     values = names.svdvals(x) if driver in ("gelsd", "gelss") else nothing
-    return linalg_lstsq(solution, left if is_tall else nothing, convert(rank, INT64), values)
+    return linalg_lstsq(solution, left if has_residuals else nothing, convert(rank, INT64), values)
 
 
 torch_function("linalg_tensorinv")(names.tensorinv)
