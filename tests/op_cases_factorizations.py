@@ -12,7 +12,6 @@ from op_cases_spectral import TALL, TWO, _signed
 from oracles import MP, Array, rounded
 
 
-
 def orthogonal(a: Array, is_complement: bool = False) -> Array:
     m, n = a.shape
     q, _ = MP.qr(MP.matrix(a[:, :m].tolist()), mode="full")
@@ -81,7 +80,7 @@ FACTORIZATIONS: dict[str, tuple[Case, ...]] = {
     "expm_tangent": (Case((TWO, real(2, 2)), exponential_tangent),
                      Case((np.array([TWO, -TWO]), real(2, 2, 2)), stacked(exponential_tangent))),
     "cofactor": (Case((REGULAR,), cofactors), Case((POSITIVE,), cofactors),
-                 Case((np.array([REGULAR, 2.0 * REGULAR.T]),), stacked(cofactors))),
+                 Case((np.array([REGULAR, REGULAR.T]),), stacked(cofactors))),
     "cofactor_tangent": (Case((REGULAR, real(3, 3)), cofactors_tangent),
                          Case((np.array([REGULAR, REGULAR.T]), real(2, 3, 3)), stacked(cofactors_tangent))),
 }

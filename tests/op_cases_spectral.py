@@ -95,7 +95,8 @@ def quotients(is_paired: bool) -> Callable[..., Array]:
 
 
 def _gaps(w: Array) -> Array:
-    return np.array([[MP.mpf(0) if i == j else 1 / (w[j] - w[i]) for j in range(len(w))] for i in range(len(w))], object)
+    n = len(w)
+    return np.array([[MP.mpf(0) if i == j else 1 / (w[j] - w[i]) for j in range(n)] for i in range(n)], object)
 
 
 def _spectrum(a: Array) -> Array:

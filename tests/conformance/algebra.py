@@ -11,6 +11,7 @@ import numpy as np
 from conformance.cases import Case, normal, positive, spd
 
 SQUARE, TALL, WIDE = normal(3, 3) + 2 * np.eye(3), normal(4, 3), normal(2, 4)
+TIES = np.array([2.0, -2.0, 0.5, 0.5])
 STACK, TALLS = normal(2, 3, 3) + 2 * np.eye(3), normal(2, 4, 3, seed=2)
 K, KS = spd(3), spd(3, 2)
 WEIGHTS = np.array([0.5, -1.0, 2.0])
@@ -133,7 +134,7 @@ NORMS = [
            differs={"hessian": "torch's reverse over reverse has NaN, its forward over reverse the 0 that we have"}
            if p == 2 else {})
       for p in (0, 1, 2, float("inf"), float("-inf"))],
-    *[Case(f"vector_norm {p} with ties", lambda t, x, p=p: t.linalg.vector_norm(x, p), (np.array([2.0, -2.0, 0.5, 0.5]),))
+    *[Case(f"vector_norm {p} with ties", lambda t, x, p=p: t.linalg.vector_norm(x, p), (TIES,))
       for p in (1, 2, 3, float("inf"), float("-inf"))],
     *[Case(f"cond {p}", lambda t, x, p=p: t.linalg.cond(x, p), (STACK,)) for p in (None, 2, -2, "nuc")],
     *[Case(f"cond {p}", lambda t, x, p=p: t.linalg.cond(x, p), (SQUARE,), order=0,
@@ -160,7 +161,7 @@ PRODUCTS = [
 ]
 
 
-# ---- functions that people write ---------------------------------------------------------------------------------------
+# ---- functions that people write -----------------------------------------------------------------------------------
 def barrier(t: Any, x: Any) -> Any:
     """c'x - log det(F0 + x1 F1 + x2 F2)."""
     a = t.tensor(spd(3, 2, seed=4), dtype=x.dtype)

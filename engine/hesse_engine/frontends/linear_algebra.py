@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import namedtuple
 from collections.abc import Sequence
 from typing import Any
@@ -77,7 +78,8 @@ def eigh(a: Any, UPLO: str = "L") -> EighResult:  # noqa: N803  (NumPy's name)
 
 @numpy_function("linalg.eigvalsh")
 def eigvalsh(a: Any, UPLO: str = "L") -> Node:  # noqa: N803
-    return eigh(a, UPLO).eigenvalues
+    found: Node = eigh(a, UPLO).eigenvalues
+    return found
 
 
 @numpy_function("linalg.eig", "linalg.eigvals")
@@ -246,9 +248,8 @@ def matrix_power(a: Any, n: int) -> Node:
     """By repeated squaring; of the inverse where n is negative."""
     x = tensor(a)
     check_square("matrix_power", x)
-    if type(n) is not int and not isinstance(n, np.integer):
-        raise TypeError("exponent must be an integer")
-    x, n = (inv(x), -int(n)) if n < 0 else (x, int(n))
+    n = operator.index(n)
+    x, n = (inv(x), -n) if n < 0 else (x, n)
     eye = x.builder.constant(np.eye(x.shape[-1]), x.dtype)
     result = apply("broadcast_to", eye, shape=x.shape)
     square, started = x, False

@@ -18,14 +18,14 @@ from hesse_engine.ir.shapes import convert
 
 linalg_eigh = namedtuple("linalg_eigh", ["eigenvalues", "eigenvectors"])
 linalg_svd = namedtuple("linalg_svd", ["U", "S", "Vh"])
-svd_result = namedtuple("svd", ["U", "S", "V"])
+svd_result = namedtuple("svd_result", ["U", "S", "V"])
 linalg_qr = namedtuple("linalg_qr", ["Q", "R"])
 linalg_lstsq = namedtuple("linalg_lstsq", ["solution", "residuals", "rank", "singular_values"])
 linalg_slogdet = namedtuple("linalg_slogdet", ["sign", "logabsdet"])
 linalg_inv_ex = namedtuple("linalg_inv_ex", ["inverse", "info"])
 linalg_cholesky_ex = namedtuple("linalg_cholesky_ex", ["L", "info"])
 linalg_solve_ex = namedtuple("linalg_solve_ex", ["result", "info"])
-triangular_solve_result = namedtuple("triangular_solve", ["solution", "cloned_coefficient"])
+triangular_solve_result = namedtuple("triangular_solve_result", ["solution", "cloned_coefficient"])
 INT32, INT64 = np.dtype(np.int32), np.dtype(np.int64)
 
 torch_function("inverse", "linalg_inv")(names.inv)
@@ -190,8 +190,8 @@ def norm(A: Any, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dty
     """Of vectors over one axis, of matrices over two; over all elements where neither an order nor axes are given."""
     x = floating(tensor(A) if dtype is None else convert(tensor(A), dtype_like(dtype)))
     if ord is not None and dim is None and x.ndim > 2:
-        raise GraphError("bad-attribute", f"linalg.norm: with an order, and no dim, the input must have 1 or 2 axes, not "
-                                          f"{x.ndim}.")
+        raise GraphError("bad-attribute", "linalg.norm: with an order, and no dim, the input must have 1 or 2 axes, "
+                                          f"not {x.ndim}.")
     return products.norm(x, ord, tuple(dim) if isinstance(dim, list) else dim, keepdim)
 
 

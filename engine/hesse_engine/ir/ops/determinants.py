@@ -38,7 +38,7 @@ Tangents = list[Node | None]
 # ---- values ----------------------------------------------------------------------------------------------------------
 def _decomposed(x: Array) -> tuple[Array, Array, Array, Array]:
     """U, s, V and det(U) det(V); NaN for a matrix that is not finite."""
-    finite = np.isfinite(x).all(axis=(-2, -1), keepdims=True)
+    finite = np.asarray(np.isfinite(x).all(axis=(-2, -1), keepdims=True))
     u, s, vh = np.linalg.svd(np.where(finite, x, 0.0))
     sign = np.linalg.det(u) * np.linalg.det(vh)
     return u, np.where(finite[..., 0], s, np.nan), vh.swapaxes(-1, -2), np.where(sign < 0, -1.0, 1.0)

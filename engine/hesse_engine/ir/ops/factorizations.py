@@ -27,6 +27,7 @@ from hesse_engine.ir.ops.linalg import (
     floating_operands,
     matrix_operand,
     product,
+    symmetric_part,
     triangle,
     turned,
 )
@@ -141,7 +142,7 @@ def _tangent_of_pinv(y: Node, tangents: Tangents) -> Node | None:
         return None
     x = y.args[0]
     if y.attrs["is_hermitian"]:
-        dx, x = (dx + turned(dx)) * 0.5, _mirrored(x)
+        dx, x = symmetric_part(dx), _mirrored(x)
     total = -product(product(y, dx), y)
     back = turned(dx)
     below = product(product(y, y, "ij,kj->ik"), back)  # Y Y' dA'
@@ -151,9 +152,9 @@ def _tangent_of_pinv(y: Node, tangents: Tangents) -> Node | None:
 
 
 def _mirrored(x: Node) -> Node:
-    """The symmetric matrix with the lower triangle of x."""
-    low = triangle(x, lower=True)
-    return low + turned(triangle(x, lower=True, diagonal=0.0))
+    """The symmetric matrix with the lower triangle of x; derivatives are those of the symmetric part."""
+    whole, part = triangle(x, lower=True) + turned(triangle(x, lower=True, diagonal=0.0)), symmetric_part(x)
+    return part + apply("stop_gradient", whole - part)
 
 
 register(

@@ -105,8 +105,9 @@ def _tangent(node: Node, tangents: list[Node | None]) -> Node | None:
     if row.kind == "linear":
         filled = [a.builder.zeros(a.shape, a.dtype) if t is None else t
                   for a, t in zip(node.args, tangents, strict=True)]
-        return row.build(*[a if not row.differentiable(k) else t
+        found: Node = row.build(*[a if not row.differentiable(k) else t
                            for k, (a, t) in enumerate(zip(node.args, filled, strict=True))], **node.attrs)
+        return found
     if row.kind == "bilinear":
         a, b = node.args
         terms = [None if tangents[0] is None else row.build(tangents[0], b, **node.attrs),
