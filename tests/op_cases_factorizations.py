@@ -80,7 +80,7 @@ FACTORIZATIONS: dict[str, tuple[Case, ...]] = {
     "expm_tangent": (Case((TWO, real(2, 2)), exponential_tangent),
                      Case((np.array([TWO, -TWO]), real(2, 2, 2)), stacked(exponential_tangent))),
     "cofactor": (Case((REGULAR,), cofactors), Case((POSITIVE,), cofactors),
-                 Case((np.array([REGULAR, REGULAR.T]),), stacked(cofactors))),
+                 Case((np.array([REGULAR, REGULAR @ REGULAR]),), stacked(cofactors))),
     "cofactor_tangent": (Case((REGULAR, real(3, 3)), cofactors_tangent),
                          Case((np.array([REGULAR, REGULAR.T]), real(2, 3, 3)), stacked(cofactors_tangent))),
 }
