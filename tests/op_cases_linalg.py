@@ -59,6 +59,12 @@ def determinant(a: Array) -> Any:
     return eliminated(a, identity(len(a)))[1]
 
 
+def expanded(a: Array) -> Any:
+    """The determinant of a 3 x 3 matrix, which may be singular."""
+    return np.asarray(a[0] @ np.array([a[1, 1] * a[2, 2] - a[1, 2] * a[2, 1], a[1, 2] * a[2, 0] - a[1, 0] * a[2, 2],
+                                       a[1, 0] * a[2, 1] - a[1, 1] * a[2, 0]], object), object)
+
+
 def symmetric(a: Array) -> Array:
     return (a + a.T) / 2
 
@@ -94,6 +100,7 @@ DEFINITES = np.array([DEFINITE, [[1.5625, 2.1875], [2.1875, 5.3125]]])
 FACTORS = np.array([[[1.0, 0.0], [2.0, 1.0]], [[1.25, 0.0], [1.75, 1.5]]])  # theirs, exactly
 REGULAR = np.array([[2.0, -0.5, 1.0], [0.75, 3.0, -1.25], [0.5, 1.5, 2.5]])
 POSITIVE = np.array([[4.0]])
+SINGULAR = (np.diag([1.5, 0.0, 2.0]), np.diag([0.0, 0.0, 2.0]), np.zeros((3, 3)))  # of rank two, one, none
 BOTH = [(lower, transposed) for lower in (True, False) for transposed in (False, True)]
 
 
@@ -131,7 +138,7 @@ MATRICES: dict[str, tuple[Case, ...]] = {
     "logabsdet": of_matrix(lambda a: MP.log(abs(determinant(a)))),
     "cholesky_logdet": of_factor(lambda a, _: MP.log(determinant(symmetric(a)))),
     "signdet": of_matrix(lambda a: MP.mpf(MP.sign(determinant(a))), is_cut=True),
-    "det": of_matrix(determinant),
+    "det": (*of_matrix(determinant), *[Case((m,), expanded) for m in SINGULAR]),
     "logdet": of_matrix(lambda a: MP.log(determinant(a))),
 }
 

@@ -101,7 +101,7 @@ _declare(GraphError, 422, "graph-format", "unknown-op", "graph-cycle", "dangling
 _declare(InputError, 422, "bad-tensor", "bad-request", "bad-option", "wrong-inputs", "bad-chunk-size", "bad-device",
          "device-absent", "constant-overflow", "bad-layout", "vmap-in-dims", "vmap-size", "bad-dims",
          "not-floating-primal", "not-tensor", "ambiguous-array", "bad-rows", "bad-columns", "bad-weights", "bad-out")
-_declare(InputError, 422, "not-positive-definite", "singular-matrix")
+_declare(InputError, 422, "not-positive-definite", "singular-matrix", "repeated-eigenvalues")
 _declare(InputError, 400, "malformed-json", "non-finite-token")
 _declare(ArgumentTypeError, 422, "bad-type", "cut-graph", "bad-outputs", "no-rule")
 _declare(FunctionError, 422, "not-scalar", "not-single", "not-real", "not-floating", "not-floating-output", "bad-v",

@@ -22,7 +22,9 @@ from hesse_engine.ir.ops.contraction import matmul_plan
 # Multiplications of a product below which OpenBLAS keeps to one thread anyway: those of a matrix with a vector.
 WORTH_THREADS = 9216
 _LINALG = frozenset({
-    "cholesky", "solve", "triangular_solve", "inv", "cholesky_solve", "cholesky_inv", "logabsdet", "signdet",
+    "cholesky", "solve", "triangular_solve", "inv", "cholesky_solve", "cholesky_inv", "logabsdet", "signdet", "eigh",
+    "spectral", "spectral_diag", "svd", "svd_matrix", "svd_diag", "qr_factor", "complement", "pinv", "expm",
+    "expm_tangent", "det", "cofactor", "cofactor_tangent",
 })
 _AFFIXES = (("scipy_", "64_"), ("scipy_", ""), ("", "64_"), ("", ""))
 _SCIPY = "scipy.linalg._fblas"  # SciPy has a library of its own, loaded with this module

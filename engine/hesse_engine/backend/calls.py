@@ -169,9 +169,11 @@ _READY: dict[str, Callable[[Node, Operands, Array], Action]] = {
     "triangular_solve": lapack.triangular_solve,
     "cholesky_solve": lapack.cholesky_solve,
     "cholesky_inv": lapack.cholesky_inv,
+    **dict.fromkeys(lapack.BY_NUMPY, lapack.by_numpy),
 }
 STEP_ELEMENTS = 500
-FACTORING = frozenset({"cholesky", "solve", "inv", "cholesky_inv", "logabsdet", "signdet"})  # work on copies
+# these work on copies
+FACTORING = frozenset({"cholesky", "solve", "inv", "cholesky_inv", "logabsdet", "signdet", *lapack.BY_NUMPY})
 
 
 def transient_bytes(node: Node) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from hesse_engine.ir.faults import refuse
 from hesse_engine.ir.graph import Array, Node
 from hesse_engine.ir.ops.linalg import singular
 from hesse_engine.ir.rows import ROWS
@@ -49,7 +50,9 @@ class Library:
             if not a.flags.c_contiguous:
                 a = np.ascontiguousarray(a)
         if not a.diagonal().all():
-            raise singular("triangular_solve")
+            refuse(singular("triangular_solve"))
+            x.fill(np.nan)
+            return
         n, k = x.shape
         self._trsm(ROW_MAJOR, LEFT, LOWER if lower else UPPER, TRANSPOSED if transposed else PLAIN, NON_UNIT, n, k,
                    1.0, a.ctypes.data, n, x.ctypes.data, k)
@@ -62,7 +65,8 @@ class Library:
             order, info = ctypes.byref(self._integer(n)), self._integer(0)
             self._potri(b"U", order, x.ctypes.data, order, ctypes.byref(info))  # row-major lower is its upper
             if info.value:
-                raise singular("cholesky_inv")
+                refuse(singular("cholesky_inv"))
+                x.fill(np.nan)
         return np.where(np.tri(n, dtype=np.bool_), x, x.T)
 
 
@@ -85,7 +89,13 @@ def library(dtype: str) -> Library | None:
 
 
 # ---- actions ---------------------------------------------------------------------------------------------------------
-def _by_row(node: Node, operands: Operands, out: Array) -> Action:
+# rows whose NumPy functions are calls of LAPACK and BLAS, or views of their results
+BY_NUMPY = ("eigh", "eigh_values", "eigh_vectors", "spectral", "spectral_diag", "svd", "svd_left", "svd_values",
+            "svd_right", "svd_matrix", "svd_diag", "qr_factor", "complement", "pinv", "expm", "expm_tangent", "det",
+            "cofactor", "cofactor_tangent", "reciprocal_gaps", "divided")
+
+
+def by_numpy(node: Node, operands: Operands, out: Array) -> Action:
     function, attrs = ROWS[node.op].numpy, node.attrs
     return lambda: np.copyto(out, function(*operands, **attrs), casting="unsafe")
 
@@ -94,7 +104,7 @@ def _solving(node: Node, operands: Operands, out: Array, turns: tuple[tuple[bool
     """The right-hand sides, solved in place for one triangle (lower, transposed) after the other."""
     found = library(str(node.dtype))
     if found is None:
-        return _by_row(node, operands, out)
+        return by_numpy(node, operands, out)
     *_, a, b = operands
 
     def action() -> None:
@@ -120,7 +130,7 @@ def cholesky_solve(node: Node, operands: Operands, out: Array) -> Action:
 def cholesky_inv(node: Node, operands: Operands, out: Array) -> Action:
     found = library(str(node.dtype))
     if found is None:
-        return _by_row(node, operands, out)
+        return by_numpy(node, operands, out)
     factor = operands[1]
 
     def action() -> None:

@@ -111,4 +111,7 @@ def flops_of(nodes: Iterable[Node]) -> int:
 
 # Flops of factoring an n x n matrix, over n^3 (Golub and Van Loan, Matrix Computations, 4th ed., sections 3.2 and 4.2).
 _FACTORED = {"cholesky": 1 / 3, "cholesky_solve": 0.0, "cholesky_inv": 2 / 3, "triangular_solve": 0.0, "solve": 2 / 3,
-             "inv": 2.0, "logabsdet": 2 / 3, "signdet": 2 / 3}
+             "inv": 2.0, "logabsdet": 2 / 3, "signdet": 2 / 3, "det": 2 / 3, "eigh": 9.0, "svd": 20.0,
+             "qr_factor": 8 / 3, "complement": 8 / 3, "pinv": 24.0,
+             "expm": 16.0, "expm_tangent": 128.0, "cofactor": 24.0,
+             "cofactor_tangent": 28.0, "spectral": 2.0, "spectral_diag": 2.0, "svd_matrix": 2.0, "svd_diag": 2.0}

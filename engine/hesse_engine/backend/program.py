@@ -14,6 +14,7 @@ from hesse_engine.backend.lower import CallStep, Lowered, Target, lower
 from hesse_engine.backend.plan import flops_of
 from hesse_engine.backend.workspace import Workspace
 from hesse_engine.errors import InputError
+from hesse_engine.ir.faults import has_nan, is_fallible, lenient
 from hesse_engine.ir.graph import FLOAT32, FLOAT64, Array, Node, size_of
 from hesse_engine.ir.rows import ROWS, VIEWS
 from hesse_engine.ir.walk import reachable
@@ -36,6 +37,7 @@ class Program:
         self.sinks, self.targets = tuple(sinks), tuple(targets)
         self._asked = tier
         self._order = reachable([*outputs, *[s.node for s in sinks]])
+        self._is_fallible = is_fallible(self._order)
         self._dtypes = [d for d in (FLOAT64, FLOAT32) if any([n.dtype is d for n in self._order])] or [FLOAT64]
         self._signature = [(n.shape, n.dtype) for n in self.inputs]
         self._lowered: Lowered | None = None
@@ -119,6 +121,17 @@ class Program:
             if array.shape != shape or array.dtype != dtype:
                 raise InputError("wrong-inputs", f"Input {k} is {array.dtype}{list(array.shape)}; the program takes "
                                                  f"{dtype}{list(shape)}.")
+        return self._answer(arrays, targets) if not self._is_fallible else self._judged(arrays, targets)
+
+    def _judged(self, arrays: Sequence[Array], targets: Sequence[Array] | None) -> list[Array]:
+        """The results; where they have a NaN, an op that met a matrix it cannot take raises."""
+        with lenient():
+            results = self._answer(arrays, targets)
+        if has_nan([*results, *(targets or ())]):
+            reference.run([*self.outputs, *[s.node for s in self.sinks]], dict(zip(self.inputs, arrays, strict=True)))
+        return results
+
+    def _answer(self, arrays: Sequence[Array], targets: Sequence[Array] | None) -> list[Array]:
         lowered = self._lowered or self._lower()
         if lowered is None:
             return self._interpret(arrays, targets)
@@ -139,7 +152,7 @@ class Program:
         None where the program is of another kind, or the VM is not loaded.
         """
         lowered, kernels = self._lowered or self._lower(), self._kernels
-        first = None if lowered is None else Workspace(lowered, kernels).quick()
+        first = None if lowered is None or self._is_fallible else Workspace(lowered, kernels).quick()
         if lowered is None or first is None:
             return None
         pool = [first]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hesse_engine.frontends import (
+    condition,
     linear_algebra,
     manipulation,
     ordering,
@@ -16,6 +17,7 @@ from hesse_engine.frontends import (
     scattering,
     torch_arrays,
     torch_functions,
+    torch_linear_algebra,
     torch_neural,
     torch_ordering,
     torch_scattering,
@@ -88,6 +90,7 @@ def names() -> list[str]:
 
 
 __all__ = [
-    "find", "is_torch_call", "linear_algebra", "names", "ordering", "scattering", "torch_arrays", "torch_functions",
-    "torch_neural", "torch_ordering", "torch_scattering", "torch_shapes",
+    "condition", "find", "is_torch_call", "linear_algebra", "names", "ordering", "scattering", "torch_arrays",
+    "torch_functions", "torch_linear_algebra", "torch_neural", "torch_ordering", "torch_scattering",
+    "torch_shapes",
 ]

@@ -33,8 +33,8 @@ def no_rule(name: str) -> ArgumentTypeError:
     )
 
 
-def complex_error() -> FunctionError:
-    return FunctionError("unsupported-complex", "complex numbers are not supported; got a complex constant.")
+def complex_error(why: str = "got a complex constant.") -> FunctionError:
+    return FunctionError("unsupported-complex", f"complex numbers are not supported; {why}")
 
 
 # ---- constants -------------------------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from hesse_engine.errors import GraphError
-from hesse_engine.frontends.operands import builder_of, elementwise, floating, no_rule, root, tensor, tensors
+from hesse_engine.frontends import linear_algebra
+from hesse_engine.frontends.operands import builder_of, elementwise, floating, root, tensor, tensors
 from hesse_engine.frontends.table import numpy_function
 from hesse_engine.ir.graph import Node, apply
 from hesse_engine.ir.ops.contraction import LETTERS
@@ -92,31 +93,6 @@ def einsum(subscripts: Any, *operands: Any) -> Node:
     return apply("einsum", *tensors(*operands), subscripts=subscripts)
 
 
-@numpy_function("linalg.multi_dot")
-def multi_dot(arrays: Any) -> Node:
-    result, *rest = tensors(*arrays)
-    for factor in rest:
-        result = apply("dot", result, factor)
-    return result
-
-
-@numpy_function("linalg.matrix_power")
-def matrix_power(a: Any, n: int) -> Node:
-    x = tensor(a)
-    if n < 0:
-        raise no_rule("linalg.matrix_power with a negative exponent")
-    if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
-        raise GraphError("shape-mismatch", f"matrix_power: shape {list(x.shape)} is not that of square matrices.")
-    result = apply("broadcast_to", x.builder.constant(np.eye(x.shape[-1]), x.dtype), shape=x.shape)
-    square, started = x, False
-    while n:
-        if n & 1:
-            result, started = (apply("matmul", result, square) if started else square), True
-        n >>= 1
-        square = apply("matmul", square, square) if n else square
-    return result
-
-
 @numpy_function()
 def kron(a: Any, b: Any) -> Node:
     x, y = tensors(a, b)
@@ -193,8 +169,10 @@ def matrix_norm(x: Any, *, keepdims: bool = False, ord: Any = "fro", axis: tuple
     node = floating(tensor(x))
     if ord == "fro":
         return vector_norm_of(node, 2, axis, keepdims)
+    if ord in ("nuc", 2, -2):
+        return linear_algebra.norm_of_singular_values(node, ord, axis, keepdims)
     if ord not in (1, -1, math.inf, -math.inf):
-        raise no_rule(f"linalg.norm of matrices with order {ord!r}")
+        raise GraphError("bad-attribute", f"norm: order {ord!r} is not one of matrices.")
     rows, columns = (axis_of("norm", k, node.ndim) for k in axis)
     along, over = (rows, columns) if abs(ord) == 1 else (columns, rows)
     sums = apply("sum", apply("abs", node), axis=along, keepdims=True)

@@ -30,8 +30,6 @@ torch_function("outer", "ger")(products.outer)
 torch_function("inner")(products.inner)
 torch_function("kron")(products.kron)
 torch_function("einsum")(products.einsum)
-torch_function("linalg_multi_dot")(products.multi_dot)
-torch_function("matrix_power", "linalg_matrix_power")(products.matrix_power)
 
 
 def _product(op: str, left: int, right: int) -> Any:

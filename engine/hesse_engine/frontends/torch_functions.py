@@ -345,7 +345,7 @@ def logsumexp(input: Any, dim: Dim = None, keepdim: bool = False) -> Node:
 torch_function("logaddexp")(reductions.logaddexp)
 
 
-@torch_function("norm", "linalg_norm")
+@torch_function("norm")
 def norm(input: Any, p: Any = None, dim: Dim = None, keepdim: bool = False, dtype: Any = None, *,
          ord: Any = None) -> Node:
     order = p if ord is None else ord

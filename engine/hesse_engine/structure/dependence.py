@@ -25,7 +25,9 @@ from hesse_engine.transforms.jvp import push_forward
 MOVES = VIEWS | {"concat", "unslice"}  # with `take` at constant indices: each element is one of the operands', or 0
 # of the matrices on the last two axes, each apart from the others
 MATRICES = frozenset({"cholesky", "triangular_solve", "solve", "cholesky_solve", "inv", "cholesky_inv", "logabsdet",
-                      "signdet", "cholesky_logdet"})
+                      "signdet", "cholesky_logdet", "eigh", "eigh_values", "eigh_vectors", "spectral", "spectral_diag",
+                      "svd", "svd_left", "svd_values", "svd_right", "svd_matrix", "svd_diag", "qr_factor",
+                      "complement", "pinv", "expm", "expm_tangent", "det", "cofactor", "cofactor_tangent"})
 GRID = 1 << 22  # elements of the index space of a contraction whose constant zeros are looked at one by one
 EVALUATED = 1 << 22  # elements of a constant sub-expression that is evaluated to find its zeros
 

@@ -12,7 +12,7 @@ sweep would pull each of these images back to x instead, element by element.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -42,11 +42,16 @@ def through_opaque(output: Node, wrt: Sequence[Node]) -> QuadraticForm | None:
     count, size = flat(wrt), flat(parts)
     if not parts or not 0 < count <= VARIABLES or not count <= size <= ELEMENTS // count:
         return None
+    # P as a function of placeholders: a transpose of a transposed s would be what s views, and bypass s
+    places = [output.builder.input("s", s.shape, s.dtype) for s in parts]
+    (whole,) = substitute([output], dict(zip(parts, places, strict=True)))
     one = output.builder.full(output.shape, 1.0, output.dtype)
-    pulled = pull_back([output], [one], parts)
-    live = [(s, c) for s, c in zip(parts, pulled, strict=True) if c is not None]
-    form = _weighted(live, wrt)
-    curved = None if form is None else _curvature(live, wrt)
+    pulled = pull_back([whole], [one], places)
+    back = dict(zip(places, parts, strict=True))
+    live = [(p, c) for p, c in zip(places, pulled, strict=True) if c is not None]
+    cotangents = substitute([c for _, c in live], back)
+    form = _weighted([(back[p], c) for (p, _), c in zip(live, cotangents, strict=True)], wrt)
+    curved = None if form is None else _curvature(live, back, wrt)
     return form if form is None or curved is None else replace(form, outer=[*form.outer, curved])
 
 
@@ -83,13 +88,19 @@ def _weighted(parts: Sequence[tuple[Node, Node]], wrt: Sequence[Node]) -> Quadra
     return QuadraticForm(pairs, form.images, outer, products)
 
 
-def _curvature(parts: Sequence[tuple[Node, Node]], wrt: Sequence[Node]) -> OuterProduct | None:
+def _curvature(
+    parts: Sequence[tuple[Node, Node]], back: Mapping[Node, Node], wrt: Sequence[Node]
+) -> OuterProduct | None:
     """<ds_i, F'' ds_j> for all pairs of variables, as sum_k e_k b_k' + b_k e_k' with b_k half of its row k."""
     builder, count, dtype = wrt[0].builder, flat(wrt), wrt[0].dtype
     tangents = [builder.input("t", x.shape, x.dtype) for x in wrt]
-    moved = push_forward([s for s, _ in parts], dict(zip(wrt, tangents, strict=True)))
-    moving = [(s, c, t) for (s, c), t in zip(parts, moved, strict=True) if t is not None]
-    bent = push_forward([c for _, c, _ in moving], {s: t for s, _, t in moving})
+    moved = push_forward([back[p] for p, _ in parts], dict(zip(wrt, tangents, strict=True)))
+    moving = [(p, c, t) for (p, c), t in zip(parts, moved, strict=True) if t is not None]
+    held = [builder.input("t", p.shape, p.dtype) for p, _, _ in moving]
+    curved = push_forward([c for _, c, _ in moving], {p: h for (p, _, _), h in zip(moving, held, strict=True)})
+    found = iter(substitute([b for b in curved if b is not None],
+                            {**back, **{h: t for h, (_, _, t) in zip(held, moving, strict=True)}}))
+    bent = [None if b is None else next(found) for b in curved]
     pairs = [(t, b) for (_, _, t), b in zip(moving, bent, strict=True) if b is not None]
     if not pairs:
         return None
@@ -102,9 +113,9 @@ def _curvature(parts: Sequence[tuple[Node, Node]], wrt: Sequence[Node]) -> Outer
     for t, b in zip(batched[::2], batched[1::2], strict=True):
         rows, columns = (apply("reshape", n, shape=(n.size // count, count)) for n in (t, b))
         total = total + apply("contract", rows, columns, subscripts="ab,ac->bc")
-    half, at, found = total * 0.5, 0, []
+    half, at, cut = total * 0.5, 0, []
     for x in wrt:
         part = apply("slice", half, start=(at, 0), count=(x.size, count))
-        found.append(apply("reshape", part, shape=(*x.shape, count)))
+        cut.append(apply("reshape", part, shape=(*x.shape, count)))
         at += x.size
-    return OuterProduct(tuple(seeds), tuple(found))
+    return OuterProduct(tuple(seeds), tuple(cut))

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 from hesse_engine.ir.graph import Node, Shape, apply, size_of
 from hesse_engine.ir.rows import ROWS, VIEWS, evaluate
-from hesse_engine.ir.walk import connected, reachable, rebuild
+from hesse_engine.ir.walk import connected, dependents, reachable, rebuild
 
+SPECTRA = ("eigh_values", "svd_values")  # sums of functions of all values stay whole: see ir/ops/slopes.py
 UNROLLED = 8  # terms of a sum that is used nonlinearly: coordinates of a point, factors of a low rank
 UNROLLED_ROWS = 16  # the same for several sums side by side: rows of a softmax, whose outer products would be sparse
 EXPANDED = 1 << 20  # elements of the iteration space of a product of two variable arrays
@@ -27,6 +28,7 @@ def sink(output: Node, wrt: Sequence[Node]) -> Node:
     order = reachable([output])
     active = connected(order, set(wrt))
     bent = _nonlinearly_used(order, output, active)
+    bent -= dependents(order, [n for n in order if n.op in SPECTRA])
     new: dict[Node, Node] = {}
     for node in order:
         args = tuple([new[a] for a in node.args])

@@ -98,7 +98,7 @@ def _transpose_nonlinear(node: Node, ct: Cotangent, active: set[Node]) -> list[C
     assert rule is not None
     moving = [k for k, a in enumerate(node.args) if a in active and row.differentiable(k)]
     if row.transpose is not None and set(moving) <= set(row.linear_slots(node)):
-        return [None if c is None else Cotangent(c) for c in row.transpose(ct.value, node)]
+        return [None if c is None else _selected(c, _any_of(ct.mask, c)) for c in row.transpose(ct.value, node)]
     tangents = [builder.input("t", a.shape, a.dtype) if k in moving else None for k, a in enumerate(node.args)]
     placeholders = [t for t in tangents if t is not None]
     image = rule(node, tangents) if placeholders else None
@@ -108,6 +108,13 @@ def _transpose_nonlinear(node: Node, ct: Cotangent, active: set[Node]) -> list[C
     order = reachable([image], since=placeholders[0].number)
     pulled = iter(_pull(order, [image], [ct], placeholders))
     return [None if t is None else next(pulled) for t in tangents]
+
+
+def _any_of(mask: Node | None, like: Node) -> Node | None:
+    """Whether any element is live, for every element of `like`: without a live cotangent there is no contribution."""
+    if mask is None:
+        return None
+    return apply("broadcast_to", any_over(mask, tuple(range(mask.ndim))), shape=like.shape)
 
 
 def _selected(value: Node, mask: Node | None) -> Cotangent:

@@ -24,6 +24,7 @@ from hesse_engine.ir.ops import (  # noqa: E402  (the leaves come first)
     composite,
     contraction,
     cumulative,
+    determinants,
     factorizations,
     gathering,
     linalg,
@@ -32,6 +33,7 @@ from hesse_engine.ir.ops import (  # noqa: E402  (the leaves come first)
     reductions,
     rounding,
     scan,
+    singular,
     special,
     spectral,
     structural,
@@ -40,7 +42,7 @@ from hesse_engine.ir.ops import (  # noqa: E402  (the leaves come first)
 )
 
 __all__ = [
-    "ROWS", "arithmetic", "bitwise", "composite", "contraction", "cumulative", "factorizations", "gathering",
-    "linalg", "ordering", "pointwise", "reductions", "rounding", "scan", "special", "spectral", "structural",
-    "transcendental", "windows",
+    "ROWS", "arithmetic", "bitwise", "composite", "contraction", "cumulative", "determinants", "factorizations",
+    "gathering", "linalg", "ordering", "pointwise", "reductions", "rounding", "scan", "singular", "special", "spectral",
+    "structural", "transcendental", "windows",
 ]

@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 
 from hesse_engine.errors import ArgumentTypeError, GraphError, InputError
+from hesse_engine.ir.faults import each_matrix, refuse
 from hesse_engine.ir.graph import Array, Node, apply, is_zero
-from hesse_engine.ir.ops.composite import composite
 from hesse_engine.ir.ops.contraction import LETTERS, contract
 from hesse_engine.ir.ops.elementwise import check_arity, check_operands, result_dtype
 from hesse_engine.ir.ops.structural import broadcast_to, permute_dims, reshape
@@ -65,7 +65,7 @@ def triangle(x: Node, lower: bool, diagonal: float = 1.0) -> Node:
 
 
 # ---- building --------------------------------------------------------------------------------------------------------
-def _floating(op: str, *args: Any) -> list[Node]:
+def floating_operands(op: str, *args: Any) -> list[Node]:
     nodes, dtype = lift(args, op)
     wanted, _ = result_dtype("float", dtype, nodes[0].builder.library)
     return [convert(n, wanted) for n in nodes]
@@ -76,16 +76,16 @@ def check_square(op: str, x: Node) -> None:
         raise GraphError("shape-mismatch", f"{op}: shape {list(x.shape)} is not that of square matrices.")
 
 
-def _matrix(op: str, x: Any) -> Node:
+def matrix_operand(op: str, x: Any) -> Node:
     check_operands(op, (x,), 1)
-    (node,) = _floating(op, x)
+    (node,) = floating_operands(op, x)
     check_square(op, node)
     return node
 
 
 def _system(op: str, *args: Any) -> list[Node]:
     """Square matrices and right-hand sides, of one dtype, with the same leading axes."""
-    *matrices, b = _floating(op, *args)
+    *matrices, b = floating_operands(op, *args)
     for a in matrices:
         check_square(op, a)
     n = matrices[0].shape[-1]
@@ -124,7 +124,7 @@ def _to_back(x: Node) -> Node:
     return permute_dims(x, axes=[*range(1, x.ndim), 0])
 
 
-def _batch_matrices(node: Node, args: list[Node], batched: list[bool], size: int) -> Node:
+def batch_matrices(node: Node, args: list[Node], batched: list[bool], size: int) -> Node:
     """The batch becomes a leading axis."""
     stacked = [
         _to_front(a) if b else broadcast_to(reshape(a, shape=(1, *a.shape)), shape=(size, *a.shape))
@@ -136,7 +136,7 @@ def _batch_matrices(node: Node, args: list[Node], batched: list[bool], size: int
 def _batch_systems(node: Node, args: list[Node], batched: list[bool], size: int) -> Node:
     """Right-hand sides for one matrix are further columns of it: one factorization, one call."""
     if any(batched[:-1]):
-        return _batch_matrices(node, args, batched, size)
+        return batch_matrices(node, args, batched, size)
     *matrices, b = args
     columns = reshape(b, shape=(*node.shape[:-1], node.shape[-1] * size))
     return reshape(apply(node.op, *matrices, columns, **node.attrs), shape=(*node.shape, size))
@@ -158,31 +158,44 @@ def cholesky_numpy(x: Array) -> Array:
     try:
         return np.linalg.cholesky(x)
     except np.linalg.LinAlgError:
-        pass
-    out = np.empty_like(x)
-    for at in np.ndindex(x.shape[:-2]):
-        if not np.isfinite(np.tril(x[at])).all():
-            out[at] = np.nan
-            continue
+        return each_matrix(_cholesky_of_one, x, out=np.empty_like(x))
+
+
+def _cholesky_of_one(x: Array) -> Any:
+    if np.isfinite(np.tril(x)).all():
         try:
-            out[at] = np.linalg.cholesky(x[at])
+            return np.linalg.cholesky(x)
         except np.linalg.LinAlgError:
-            raise not_definite("cholesky") from None
-    return out
+            refuse(not_definite("cholesky"))
+    return np.nan
 
 
 def solve_numpy(a: Array, b: Array, op: str = "solve") -> Array:
+    def of_one(a: Array, b: Array) -> Any:
+        try:
+            return np.linalg.solve(a, b)
+        except np.linalg.LinAlgError:
+            refuse(singular(op))
+            return np.nan
+
     try:
         return np.linalg.solve(a, b)
     except np.linalg.LinAlgError:
-        raise singular(op) from None
+        return each_matrix(of_one, a, b, out=np.empty(b.shape, b.dtype))
 
 
 def inv_numpy(x: Array) -> Array:
+    def of_one(x: Array) -> Any:
+        try:
+            return np.linalg.inv(x)
+        except np.linalg.LinAlgError:
+            refuse(singular("inv"))
+            return np.nan
+
     try:
         return np.linalg.inv(x)
     except np.linalg.LinAlgError:
-        raise singular("inv") from None
+        return each_matrix(of_one, x, out=np.empty_like(x))
 
 
 def triangular_solve_numpy(a: Array, b: Array, *, lower: bool, transposed: bool) -> Array:
@@ -207,7 +220,7 @@ def cholesky_logdet_numpy(a: Array, factor: Array) -> Array:
 # ---- cholesky --------------------------------------------------------------------------------------------------------
 def _build_cholesky(*args: Node) -> Node:
     check_arity("cholesky", args, 1)
-    x = _matrix("cholesky", args[0])
+    x = matrix_operand("cholesky", args[0])
     return x.builder.make("cholesky", (x,), {}, x.shape, x.dtype)
 
 
@@ -221,7 +234,7 @@ def _tangent_of_cholesky(y: Node, tangents: Tangents) -> Node | None:
 
 
 register(
-    Row("cholesky", "nonlinear", 1, (), _build_cholesky, cholesky_numpy, _tangent_of_cholesky, _batch_matrices,
+    Row("cholesky", "nonlinear", 1, (), _build_cholesky, cholesky_numpy, _tangent_of_cholesky, batch_matrices,
         doc="The lower triangular L with L L' = x, for symmetric positive definite x, read by its lower triangle; "
             "derivatives are those of the symmetric part.")
 )
@@ -307,7 +320,7 @@ register(
 
 def _with_factor(op: str, *args: Any) -> list[Node]:
     check_operands(op, args, len(args))
-    nodes = _floating(op, *args)
+    nodes = floating_operands(op, *args)
     for x in nodes:
         check_square(op, x)
     if nodes[0].shape != nodes[1].shape:
@@ -344,7 +357,7 @@ register(
 # ---- inverses --------------------------------------------------------------------------------------------------------
 def _build_inv(*args: Node) -> Node:
     check_arity("inv", args, 1)
-    x = _matrix("inv", args[0])
+    x = matrix_operand("inv", args[0])
     return x.builder.make("inv", (x,), {}, x.shape, x.dtype)
 
 
@@ -357,7 +370,7 @@ def _tangent_of_inv(y: Node, tangents: Tangents) -> Node | None:
 
 
 register(
-    Row("inv", "nonlinear", 1, (), _build_inv, inv_numpy, _tangent_of_inv, _batch_matrices,
+    Row("inv", "nonlinear", 1, (), _build_inv, inv_numpy, _tangent_of_inv, batch_matrices,
         doc="The inverse of square matrices.")
 )
 
@@ -378,7 +391,7 @@ def _tangent_of_cholesky_inv(y: Node, tangents: Tangents) -> Node | None:
 
 register(
     Row("cholesky_inv", "nonlinear", 2, (), _build_cholesky_inv, cholesky_inv_numpy, _tangent_of_cholesky_inv,
-        _batch_matrices, slots=(0,),
+        batch_matrices, slots=(0,),
         doc="The inverse of symmetric positive definite a, whose factor cholesky(a) is the second operand.")
 )
 
@@ -386,7 +399,7 @@ register(
 # ---- determinants ----------------------------------------------------------------------------------------------------
 def _build_logabsdet(*args: Node) -> Node:
     check_arity("logabsdet", args, 1)
-    x = _matrix("logabsdet", args[0])
+    x = matrix_operand("logabsdet", args[0])
     return x.builder.make("logabsdet", (x,), {}, x.shape[:-2], x.dtype)
 
 
@@ -397,19 +410,19 @@ def _tangent_of_logabsdet(y: Node, tangents: Tangents) -> Node | None:
 
 register(
     Row("logabsdet", "nonlinear", 1, (), _build_logabsdet, lambda x: np.linalg.slogdet(x)[1], _tangent_of_logabsdet,
-        _batch_matrices, doc="The logarithm of the absolute value of the determinant.")
+        batch_matrices, doc="The logarithm of the absolute value of the determinant.")
 )
 
 
 def _build_signdet(*args: Node) -> Node:
     check_arity("signdet", args, 1)
-    x = _matrix("signdet", args[0])
+    x = matrix_operand("signdet", args[0])
     return x.builder.make("signdet", (x,), {}, x.shape[:-2], x.dtype)
 
 
 register(
     Row("signdet", "nonlinear", 1, (), _build_signdet, lambda x: np.linalg.slogdet(x)[0], lambda y, tangents: None,
-        _batch_matrices, doc="The sign of the determinant: 1, -1 or 0; its derivative is 0.")
+        batch_matrices, doc="The sign of the determinant: 1, -1 or 0; its derivative is 0.")
 )
 
 
@@ -426,19 +439,7 @@ def _tangent_of_cholesky_logdet(y: Node, tangents: Tangents) -> Node | None:
 
 register(
     Row("cholesky_logdet", "nonlinear", 2, (), _build_cholesky_logdet, cholesky_logdet_numpy,
-        _tangent_of_cholesky_logdet, _batch_matrices, slots=(0,),
+        _tangent_of_cholesky_logdet, batch_matrices, slots=(0,),
         doc="log det a = 2 sum log diag(L) for symmetric positive definite a, whose factor L = cholesky(a) is the "
             "second operand.")
 )
-
-
-@composite(np.linalg.det)
-def det(x: Node) -> Node:
-    """The determinant; its derivatives take the inverse, so a singular matrix has a value but no derivative."""
-    return apply("signdet", x) * apply("exp", apply("logabsdet", x))
-
-
-@composite(lambda x: np.where(np.linalg.slogdet(x)[0] < 0, np.nan, np.linalg.slogdet(x)[1]))
-def logdet(x: Node) -> Node:
-    """The logarithm of the determinant: NaN where that is negative."""
-    return apply("where", apply("less", apply("signdet", x), 0.0), float("nan"), apply("logabsdet", x))
