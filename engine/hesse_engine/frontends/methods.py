@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hesse_engine.errors import InputError
 from hesse_engine.frontends import (
     linear_algebra,
     manipulation,
@@ -49,6 +50,13 @@ def diagonal(a: Node, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Node:
 @numpy_function("ndarray.flatten", "ndarray.ravel")
 def flatten(a: Node, order: str = "C") -> Node:
     return manipulation.ravel(a if order in "CKA" else apply("permute_dims", tensor(a)))
+
+
+@numpy_function("ndarray.to_device")
+def to_device(a: Node, device: Any, /, *, stream: None = None) -> Node:
+    if device != "cpu" or stream is not None:
+        raise InputError("device-absent", f"Device {device!r} is not offered, only 'cpu' is, and without streams.")
+    return tensor(a)
 
 
 def find(name: str, library: str) -> tuple[str, str] | None:

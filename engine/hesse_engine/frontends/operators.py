@@ -5,6 +5,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any
 
+from hesse_engine.frontends.refusals import EXPLICIT, cut
+
+CPU = (1, 0)  # DLPack's kind and number of the device
+
 
 class Operators:
     """Every operator in terms of `_binary(name, other, reflected)` and `_unary(name)`."""
@@ -84,6 +88,24 @@ class Operators:
     def __rxor__(self, other: Any) -> Any:
         return self._binary("bitwise_xor", other, True)
 
+    def __lshift__(self, other: Any) -> Any:
+        return self._binary("left_shift", other)
+
+    def __rlshift__(self, other: Any) -> Any:
+        return self._binary("left_shift", other, True)
+
+    def __rshift__(self, other: Any) -> Any:
+        return self._binary("right_shift", other)
+
+    def __rrshift__(self, other: Any) -> Any:
+        return self._binary("right_shift", other, True)
+
+    def __divmod__(self, other: Any) -> Any:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> Any:
+        return other // self, other % self
+
     def __lt__(self, other: Any) -> Any:
         return self._binary("less", other)
 
@@ -113,3 +135,10 @@ class Operators:
 
     def __invert__(self) -> Any:
         return self._unary("invert")
+
+    # ---- the array API's protocol of exchange ------------------------------------------------------------------------
+    def __dlpack__(self, **options: Any) -> Any:
+        raise cut("The loan of a traced value to another library by DLPack", EXPLICIT)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return CPU

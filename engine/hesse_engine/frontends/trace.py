@@ -21,7 +21,7 @@ from hesse_engine.frontends import functions, methods
 from hesse_engine.frontends.indexing import index
 from hesse_engine.frontends.operands import array_of, elementwise, lower, no_rule, tensor, truth
 from hesse_engine.frontends.operators import Operators
-from hesse_engine.frontends.refusals import EXPLICIT, ValueAbsent, ambiguous, cut
+from hesse_engine.frontends.refusals import EXPLICIT, ValueAbsent, ambiguous, check_api_version, cut
 from hesse_engine.frontends.table import call
 from hesse_engine.ir.graph import BOOL, Array, Builder, DType, Graph, Limits, Node, Shape, apply
 from hesse_engine.ir.rows import evaluate
@@ -371,6 +371,7 @@ class Tracer(Operators):
 
     # ---- protocols ---------------------------------------------------------------------------------------------------
     def __array_namespace__(self, *, api_version: str | None = None) -> ModuleType:
+        check_api_version(api_version)
         if not _namespace:
             raise no_rule("__array_namespace__ without a registered namespace")
         return importlib.import_module(_namespace[0])
