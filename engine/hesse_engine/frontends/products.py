@@ -9,7 +9,7 @@ import numpy as np
 
 from hesse_engine.errors import GraphError
 from hesse_engine.frontends.operands import builder_of, elementwise, floating, no_rule, root, tensor, tensors
-from hesse_engine.frontends.table import numpy_function
+from hesse_engine.frontends.table import NUMPY, numpy_function
 from hesse_engine.ir.graph import Node, apply
 from hesse_engine.ir.ops.contraction import LETTERS
 from hesse_engine.ir.shapes import axis_of
@@ -104,7 +104,7 @@ def multi_dot(arrays: Any) -> Node:
 def matrix_power(a: Any, n: int) -> Node:
     x = tensor(a)
     if n < 0:
-        raise no_rule("linalg.matrix_power with a negative exponent")
+        return matrix_power(NUMPY["linalg.inv"](x), -n)
     if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
         raise GraphError("shape-mismatch", f"matrix_power: shape {list(x.shape)} is not that of square matrices.")
     result = apply("broadcast_to", x.builder.constant(np.eye(x.shape[-1]), x.dtype), shape=x.shape)
@@ -193,13 +193,26 @@ def matrix_norm(x: Any, *, keepdims: bool = False, ord: Any = "fro", axis: tuple
     node = floating(tensor(x))
     if ord == "fro":
         return vector_norm_of(node, 2, axis, keepdims)
-    if ord not in (1, -1, math.inf, -math.inf):
-        raise no_rule(f"linalg.norm of matrices with order {ord!r}")
     rows, columns = (axis_of("norm", k, node.ndim) for k in axis)
+    if ord in (2, -2, "nuc"):
+        return _of_singular_values(node, ord, rows, columns, keepdims)
+    if ord not in (1, -1, math.inf, -math.inf):
+        raise GraphError("bad-attribute", f"norm: order {ord!r} is not one of matrices.")
     along, over = (rows, columns) if abs(ord) == 1 else (columns, rows)
     sums = apply("sum", apply("abs", node), axis=along, keepdims=True)
     y = apply("max" if ord > 0 else "min", sums, axis=over, keepdims=True)
     return y if keepdims else apply("squeeze", y, axis=(rows, columns))
+
+
+def _of_singular_values(x: Node, ord: Any, rows: int, columns: int, keepdims: bool) -> Node:
+    """Their sum, the largest or the smallest."""
+    if "linalg.svdvals" not in NUMPY:
+        raise no_rule(f"linalg.norm of matrices with order {ord!r}")
+    values = NUMPY["linalg.svdvals"](NUMPY["moveaxis"](x, (rows, columns), (-2, -1)))
+    y = apply("sum" if ord == "nuc" else "max" if ord == 2 else "min", values, axis=-1)
+    if not keepdims:
+        return y
+    return apply("reshape", y, shape=[1 if k in (rows, columns) else s for k, s in enumerate(x.shape)])
 
 
 @numpy_function()

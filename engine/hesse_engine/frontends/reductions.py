@@ -10,6 +10,7 @@ import numpy as np
 
 from hesse_engine.errors import GraphError
 from hesse_engine.frontends.operands import (
+    accumulator,
     builder_of,
     dtype_like,
     elementwise,
@@ -24,32 +25,22 @@ from hesse_engine.frontends.operands import (
     where,
 )
 from hesse_engine.frontends.table import numpy_function
-from hesse_engine.ir.graph import BOOL, INT64, Node, apply
+from hesse_engine.ir.graph import BOOL, Node, apply
 from hesse_engine.ir.shapes import axes_of, axis_of, convert
 
 Axis = Any
-UINT64 = np.dtype(np.uint64)
-
-
-def _accumulator(x: Node, dtype: Any) -> Node:
-    """x in the dtype that a sum or product is taken in: small integers widen to 64 bits."""
-    if dtype is not None:
-        return convert(x, dtype_like(dtype))
-    if x.dtype.kind in "bi":
-        return convert(x, INT64)
-    return convert(x, UINT64) if x.dtype.kind == "u" else x
 
 
 # ---- reductions ------------------------------------------------------------------------------------------------------
 @numpy_function("sum")
 def sum_(a: Any, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False, initial: Any = None) -> Node:
-    total = apply("sum", _accumulator(tensor(a), dtype), axis=axis, keepdims=keepdims)
+    total = apply("sum", accumulator(tensor(a), dtype), axis=axis, keepdims=keepdims)
     return total if initial is None else elementwise("add", total, initial)
 
 
 @numpy_function()
 def prod(a: Any, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False, initial: Any = None) -> Node:
-    product = apply("prod", _accumulator(tensor(a), dtype), axis=axis, keepdims=keepdims)
+    product = apply("prod", accumulator(tensor(a), dtype), axis=axis, keepdims=keepdims)
     return product if initial is None else elementwise("multiply", product, initial)
 
 
@@ -143,7 +134,7 @@ def nansum(a: Any, axis: Axis = None, dtype: Any = None, *, keepdims: bool = Fal
 
 # ---- cumulative ops --------------------------------------------------------------------------------------------------
 def _cumulative(row: str, a: Any, axis: Axis, dtype: Any) -> Node:
-    x = _accumulator(tensor(a), dtype)
+    x = accumulator(tensor(a), dtype)
     if axis is None:
         x, axis = apply("reshape", x, shape=(x.size,)), 0
     return apply(row, x, axis=axis)
@@ -196,15 +187,31 @@ def logcumsumexp(a: Any, axis: int = 0) -> Node:
 
 
 @numpy_function()
-def diff(a: Any, n: int = 1, axis: Axis = -1) -> Node:
-    x = tensor(a)
+def diff(a: Any, n: int = 1, axis: Axis = -1, prepend: Any = None, append: Any = None) -> Node:
+    if n < 0:
+        raise GraphError("bad-attribute", f"diff: the order must be non-negative, not {n}.")
+    builder = builder_of(a, prepend, append)
+    x = tensor(a, builder)
     k = axis_of("diff", axis, x.ndim)
+    if n and (prepend is not None or append is not None):
+        x = _extended(x, prepend, append, k)
     for _ in range(min(n, x.shape[k])):
         count = tuple([max(s - 1, 0) if j == k else s for j, s in enumerate(x.shape)])
         start = tuple([1 if j == k and s > 1 else 0 for j, s in enumerate(x.shape)])
         low = apply("slice", x, start=(0,) * x.ndim, count=count)
         x = apply("not_equal" if x.dtype == BOOL else "subtract", apply("slice", x, start=start, count=count), low)
     return x
+
+
+def _extended(x: Node, before: Any, after: Any, axis: int) -> Node:
+    """x between two arrays along an axis; a scalar stands for one element."""
+    def end(value: Any) -> Node:
+        node = tensor(value, x.builder)
+        one = [1 if k == axis else s for k, s in enumerate(x.shape)]
+        return node if node.ndim else apply("broadcast_to", node, shape=one)
+
+    parts = [end(before)] * (before is not None) + [x] + [end(after)] * (after is not None)
+    return apply("concat", *tensors(*parts), axis=axis)
 
 
 @numpy_function("trapezoid", "trapz")
