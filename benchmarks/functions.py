@@ -104,7 +104,8 @@ def marginal_likelihood(xp: Any, x: Any, data: Data) -> Any:
     """y'K^-1 y / 2 + log det(K) / 2, K = e^2a exp(-|s_i - s_j|^2 / 2) + e^2b I; a, b and log length scales in x."""
     scaled = data["places"] * xp.exp(-x[2:5])
     difference = scaled[:, None, :] - scaled[None, :, :]
-    covariance = xp.exp(2.0 * x[0] - 0.5 * xp.sum(difference * difference, axis=-1)) + xp.exp(2.0 * x[1]) * data["identity"]
+    distance = xp.sum(difference * difference, axis=-1)
+    covariance = xp.exp(2.0 * x[0] - 0.5 * distance) + xp.exp(2.0 * x[1]) * data["identity"]
     factor = xp.linalg.cholesky(covariance)
     white = xp.solve_lower(factor, data["observed"])
     return 0.5 * xp.sum(white * white) + xp.sum(xp.log(xp.diagonal_of(factor)))

@@ -299,7 +299,8 @@ def test_special_values(name: str) -> None:
 
 EMPTY_AND_NAN: list[tuple[str, list[float], float]] = [
 
-       ("sum", [], 0.0), ("prod", [], 1.0), ("mean", [], NAN), ("var", [], NAN), ("std", [], NAN), ("sum", [NAN, 1.0], NAN),
+    ("sum", [], 0.0), ("prod", [], 1.0), ("mean", [], NAN), ("var", [], NAN), ("std", [], NAN),
+    ("sum", [NAN, 1.0], NAN),
     ("prod", [NAN, 0.0], NAN), ("max", [NAN, 1.0], NAN), ("min", [1.0, NAN], NAN), ("mean", [1.0, NAN], NAN),
     ("var", [1.0, NAN], NAN), ("std", [1.0, NAN], NAN), ("any", [NAN], 1.0), ("all", [NAN], 1.0),
 ]

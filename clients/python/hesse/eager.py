@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from hesse_engine.frontends.trace import tracer_in
 from hesse_engine.ir.ops import ROWS
 
 Array = Any  # an np.ndarray, a traced array, or what NumPy makes one of
-Axis = int | tuple[int, ...] | None
+Axis = int | tuple[int, ...] | list[int] | None
 Unary = Callable[[Array], Array]
 Binary = Callable[[Array, Array], Array]
 DEVICES = (None, "cpu")
@@ -72,7 +72,10 @@ def binary(name: str, doc: str) -> Binary:
     return _named(function, name, doc)
 
 
-def _named(function: Any, name: str, doc: str) -> Any:
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _named(function: F, name: str, doc: str) -> F:
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc
     return function

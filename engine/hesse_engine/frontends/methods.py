@@ -10,9 +10,13 @@ import numpy as np
 
 from hesse_engine.errors import InputError
 from hesse_engine.frontends import (
+    arrangement,
+    interpolation,
     linear_algebra,
     manipulation,
+    polynomials,
     reductions,
+    statistics,
     torch_arrays,
     torch_functions,
     torch_neural,
@@ -91,6 +95,7 @@ def names() -> list[str]:
 
 
 __all__ = [
-    "find", "is_torch_call", "linear_algebra", "names", "torch_arrays", "torch_functions", "torch_neural",
+    "arrangement", "find", "interpolation", "is_torch_call", "linear_algebra", "names", "polynomials", "statistics",
+    "torch_arrays", "torch_functions", "torch_neural",
     "torch_shapes",
 ]

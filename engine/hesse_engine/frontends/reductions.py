@@ -51,20 +51,6 @@ def mean(a: Any, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False
 
 
 @numpy_function()
-def average(a: Any, axis: Axis = None, weights: Any = None, *, keepdims: bool = False) -> Node:
-    if weights is None:
-        return mean(a, axis, keepdims=keepdims)
-    builder = builder_of(a, weights)
-    x, w = tensor(a, builder), tensor(weights, builder)
-    if w.shape != x.shape:
-        k = axis_of("average", axis, x.ndim)
-        w = apply("reshape", w, shape=[w.size if j == k else 1 for j in range(x.ndim)])
-        w = apply("broadcast_to", w, shape=x.shape)
-    return elementwise("divide", sum_(elementwise("multiply", x, w), axis, keepdims=keepdims),
-                       sum_(w, axis, keepdims=keepdims))
-
-
-@numpy_function()
 def var(a: Any, axis: Axis = None, dtype: Any = None, *, ddof: float = 0, keepdims: bool = False,
         correction: float | None = None) -> Node:
     x = floating(tensor(a)) if dtype is None else convert(tensor(a), dtype_like(dtype))
@@ -368,9 +354,10 @@ def allclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: 
 
 
 @numpy_function()
-def array_equal(a1: Any, a2: Any) -> Node:
+def array_equal(a1: Any, a2: Any, equal_nan: bool = False) -> Node:
     builder = builder_of(a1, a2)
     x, y = tensor(a1, builder), tensor(a2, builder)
     if x.shape != y.shape:
         return builder.constant(False)
-    return all_(elementwise("equal", x, y))
+    same = elementwise("equal", x, y)
+    return all_(elementwise("logical_or", same, elementwise("logical_and", isnan(x), isnan(y))) if equal_nan else same)

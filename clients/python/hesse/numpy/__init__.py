@@ -34,7 +34,6 @@ from hesse.numpy.creation import (
     full_like,
     geomspace,
     identity,
-    indices,
     linspace,
     logspace,
     meshgrid,
@@ -206,7 +205,9 @@ __array_api_version__ = "2024.12"
 pi, e, inf, nan, newaxis = np.pi, np.e, np.inf, np.nan, None
 dtype, ndarray = np.dtype, np.ndarray
 # functions of plain numbers, which nothing traced is given to
-_OF_NUMBERS = {"bartlett", "blackman", "diag_indices", "hamming", "hanning", "kaiser", "tril_indices", "triu_indices"}
+_OF_NUMBERS = {
+    "bartlett", "blackman", "diag_indices", "hamming", "hanning", "indices", "kaiser", "tril_indices", "triu_indices",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -158,9 +157,3 @@ def geomspace(
 ) -> Array:
     """NumPy's `geomspace`: points in a constant ratio."""
     return made(call("geomspace", start, stop, num, endpoint, dtype, axis))
-
-
-def indices(dimensions: Sequence[int], dtype: Any = int, sparse: bool = False) -> Any:
-    """NumPy's `indices`: the coordinates of every element of a grid."""
-    found = np.indices(dimensions, dtype, sparse)
-    return tuple([made(a) for a in found]) if sparse else made(found)

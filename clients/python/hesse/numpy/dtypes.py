@@ -42,8 +42,8 @@ class FloatInfo:
 def finfo(type: DType | Array, /) -> FloatInfo:
     """Machine limits of a floating dtype, given by itself or by an array."""
     found: Any = np.finfo(_dtype_of(type))
-    numbers = [float(v) for v in (found.eps, found.max, found.min, found.smallest_normal)]
-    return FloatInfo(int(found.bits), *numbers, dtype=np.dtype(found.dtype))
+    return FloatInfo(int(found.bits), float(found.eps), float(found.max), float(found.min),
+                     float(found.smallest_normal), np.dtype(found.dtype))
 
 
 def iinfo(type: DType | Array, /) -> np.iinfo[Any]:
@@ -52,7 +52,9 @@ def iinfo(type: DType | Array, /) -> np.iinfo[Any]:
 
 
 def _dtype_of(value: Any) -> np.dtype[Any]:
-    return np.dtype(value.dtype if isinstance(value, (np.ndarray, np.generic)) or is_tracer(value) else value)
+    found: np.dtype[Any] = np.dtype(
+        value.dtype if isinstance(value, (np.ndarray, np.generic)) or is_tracer(value) else value)
+    return found
 
 
 def isdtype(dtype: DType, kind: DType | str | tuple[DType | str, ...]) -> builtins.bool:

@@ -21,7 +21,7 @@ def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     return np.broadcast_shapes(*shapes)
 
 
-def broadcast_to(x: Array, /, shape: tuple[int, ...]) -> Array:
+def broadcast_to(x: Array, /, shape: tuple[int, ...] | list[int]) -> Array:
     """x repeated to a shape that it broadcasts to."""
     return call("broadcast_to", x, tuple(shape) if isinstance(shape, list) else shape)
 
@@ -74,7 +74,7 @@ def roll(x: Array, /, shift: int | tuple[int, ...], *, axis: Axis = None) -> Arr
     return call("roll", x, shift, axis=tuple(axis) if isinstance(axis, list) else axis)
 
 
-def squeeze(x: Array, /, axis: int | tuple[int, ...]) -> Array:
+def squeeze(x: Array, /, axis: int | tuple[int, ...] | list[int]) -> Array:
     """Without axes of length 1."""
     return call("squeeze", x, axis=tuple(axis) if isinstance(axis, list) else axis)
 
