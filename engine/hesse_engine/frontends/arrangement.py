@@ -86,13 +86,6 @@ def dsplit(ary: Any, indices_or_sections: Any) -> list[Node]:
     return split(ary, indices_or_sections, 2)
 
 
-@numpy_function()
-def require(a: Any, dtype: Any = None, requirements: Any = None) -> Node:
-    """A traced array has no memory to require anything of."""
-    x = tensor(a)
-    return x if dtype is None else apply("convert", x, dtype=np.dtype(dtype))
-
-
 # ---- positions: constants of the shape -------------------------------------------------------------------------------
 def _positions(make: Callable[..., Any]) -> Callable[..., Any]:
     def of(arr: Any, k: int = 0) -> tuple[Array, ...]:

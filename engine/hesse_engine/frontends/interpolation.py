@@ -19,11 +19,12 @@ from hesse_engine.frontends.operands import (
     floating,
     no_rule,
     tensor,
+    tensors,
     where,
 )
 from hesse_engine.frontends.reductions import cumsum, diff
 from hesse_engine.frontends.table import numpy_function
-from hesse_engine.ir.graph import BOOL, FLOAT64, Node, apply
+from hesse_engine.ir.graph import FLOAT64, Node, apply
 from hesse_engine.ir.shapes import axes_of, axis_of, convert, integer
 
 
@@ -81,8 +82,9 @@ def _periodic(x: Any, xp: Any, fp: Any, period: Any) -> Node:
 def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Node:
     """Differences of neighbors in the flattened array, between other elements."""
     builder = builder_of(ary, to_end, to_begin)
-    parts = [v for v in (to_begin, diff(ravel(tensor(ary, builder))), to_end) if v is not None]
-    return concatenate([ravel(tensor(p, builder)) for p in parts]) if len(parts) > 1 else tensor(parts[0])
+    inside = diff(ravel(tensor(ary, builder)))
+    parts = [ravel(convert(tensor(v, builder), inside.dtype)) for v in (to_begin, inside, to_end) if v is not None]
+    return concatenate(parts) if len(parts) > 1 else inside
 
 
 @numpy_function()
@@ -161,12 +163,42 @@ def unwrap(p: Any, discont: Any = None, axis: int = -1, *, period: Any = 2 * mat
 
 
 # ---- spaces ----------------------------------------------------------------------------------------------------------
-def _weights(name: str, a: Node, num: Any, endpoint: bool) -> Any:
+def _weights(name: str, like: Node, num: Any, endpoint: bool) -> Node:
+    """k / (num - 1), or k / num without the end point, along a new first axis."""
     count = integer(name, "num", num)
     if count < 0:
         raise GraphError("bad-attribute", f"{name}: num must not be negative, not {count}.")
-    check_room(a.builder, count * max(a.size, 1))
-    return np.linspace(0.0, 1.0, count, endpoint).reshape(count, *(1,) * a.ndim)
+    check_room(like.builder, count * max(like.size, 1))
+    return like.builder.constant(np.linspace(0.0, 1.0, count, endpoint).reshape(count, *(1,) * like.ndim), like.dtype)
+
+
+def _ends(*values: Any) -> tuple[Node, ...]:
+    """Values of one floating dtype, broadcast; Python numbers are weak."""
+    return broadcast_arrays(*[floating(n) for n in tensors(*values)])
+
+
+def _between(a: Node, b: Node, w: Node) -> Node:
+    return elementwise("add", elementwise("multiply", a, 1.0 - w), elementwise("multiply", b, w))
+
+
+def _finished(points: Node, dtype: Any, axis: int) -> Node:
+    y: Node = moveaxis(points, 0, axis)
+    return y if dtype is None else convert(y, dtype_like(dtype))
+
+
+@numpy_function()
+def linspace(
+    start: Any, stop: Any, num: int = 50, endpoint: bool = True, retstep: bool = False, dtype: Any = None,
+    axis: int = 0,
+) -> Any:
+    """start + (stop - start) k / (num - 1), the first and the last point exact; with `retstep` the distance too."""
+    a, b = _ends(start, stop)
+    points = _between(a, b, _weights("linspace", a, num, endpoint))
+    if dtype is not None and dtype_like(dtype).kind in "iu":
+        points = elementwise("floor", points)
+    y = _finished(points, dtype, axis)
+    intervals = num - 1 if endpoint else num
+    return (y, elementwise("divide", b - a, float(intervals) if intervals > 0 else math.nan)) if retstep else y
 
 
 @numpy_function()
@@ -174,23 +206,17 @@ def logspace(
     start: Any, stop: Any, num: int = 50, endpoint: bool = True, base: Any = 10.0, dtype: Any = None, axis: int = 0
 ) -> Node:
     """base to the power of points evenly spaced from start to stop."""
-    builder = builder_of(start, stop, base)
-    a, b, by = broadcast_arrays(*[floating(tensor(v, builder)) for v in (start, stop, base)])
-    w = _weights("logspace", a, num, endpoint)
-    exponents = elementwise("add", elementwise("multiply", a, 1.0 - w), elementwise("multiply", b, w))
-    points = moveaxis(elementwise("power", by, exponents), 0, axis)
-    return points if dtype is None else convert(points, dtype_like(dtype))
+    a, b, by = _ends(start, stop, base)
+    points = elementwise("power", by, _between(a, b, _weights("logspace", a, num, endpoint)))
+    return _finished(points, dtype, axis)
 
 
 @numpy_function()
 def geomspace(
     start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype: Any = None, axis: int = 0
 ) -> Node:
-    """start (stop / start)^(k / (num - 1)): points in a constant ratio, the first and the last exact."""
-    builder = builder_of(start, stop)
-    a, b = broadcast_arrays(*[floating(tensor(v, builder)) for v in (start, stop)])
+    """start (stop / start)^(k / (num - 1)): points in a constant ratio, the first and the last exact. In float64."""
+    a, b = (convert(n, FLOAT64) for n in _ends(start, stop))
     w = _weights("geomspace", a, num, endpoint)
     points = elementwise("multiply", a, elementwise("power", elementwise("divide", b, a), w))
-    is_end = np.broadcast_to(w == 1.0, points.shape)
-    points = moveaxis(where(builder.constant(is_end, BOOL), b, points), 0, axis)
-    return points if dtype is None else convert(points, dtype_like(dtype))
+    return _finished(where(elementwise("equal", w, 1.0), b, points), dtype, axis)

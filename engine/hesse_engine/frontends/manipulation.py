@@ -181,7 +181,8 @@ def column_stack(tup: Any) -> Node:
 
 @numpy_function()
 def append(arr: Any, values: Any, axis: int | None = None) -> Node:
-    return concatenate([arr, values], axis)
+    builder = builder_of(arr, values)
+    return concatenate([tensor(arr, builder), tensor(values, builder)], axis)
 
 
 @numpy_function()

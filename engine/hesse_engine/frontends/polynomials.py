@@ -12,7 +12,7 @@ from hesse_engine.frontends.manipulation import atleast_1d, concatenate
 from hesse_engine.frontends.operands import builder_of, elementwise, full_like, tensor
 from hesse_engine.frontends.table import numpy_function
 from hesse_engine.ir.graph import Node, apply
-from hesse_engine.ir.shapes import integer
+from hesse_engine.ir.shapes import convert, integer
 
 
 @numpy_function()
@@ -22,6 +22,7 @@ def vander(x: Any, N: int | None = None, increasing: bool = False) -> Node:  # n
     if node.ndim != 1:
         raise GraphError("shape-mismatch", f"vander takes a vector, not {node.ndim} dimensions.")
     count = node.shape[0] if N is None else integer("vander", "N", N)
+    node = convert(node, np.promote_types(node.dtype, np.int64))
     columns = [full_like(node, 1)]
     for _ in range(count - 1):
         columns.append(elementwise("multiply", columns[-1], node))

@@ -309,8 +309,9 @@ def fmin(x1: Any, x2: Any) -> Node:
 @numpy_function()
 def heaviside(x1: Any, x2: Any) -> Node:
     builder = builder_of(x1, x2)
-    x = tensor(x1, builder)
-    step = where(elementwise("greater", x, 0.0), 1.0, where(elementwise("less", x, 0.0), 0.0, x2))
+    x = floating(tensor(x1, builder))
+    low, high = full_like(x, 0.0), full_like(x, 1.0)
+    step = where(elementwise("greater", x, 0.0), high, where(elementwise("less", x, 0.0), low, x2))
     return where(isnan(x), x, step)
 
 

@@ -11,7 +11,7 @@ from hesse_engine.frontends.manipulation import atleast_2d, diagonal
 from hesse_engine.frontends.operands import array_of, builder_of, dtype_like, elementwise, floating, tensor
 from hesse_engine.frontends.reductions import clip, mean, sum_
 from hesse_engine.frontends.table import numpy_function
-from hesse_engine.ir.graph import Node, apply
+from hesse_engine.ir.graph import FLOAT64, Node, apply
 from hesse_engine.ir.shapes import axes_of, axis_of, convert
 
 
@@ -49,7 +49,7 @@ def cov(
     x = _observations(tensor(m, builder), rowvar)
     if y is not None:
         x = apply("concat", x, _observations(tensor(y, builder), rowvar), axis=0)
-    x = floating(x) if dtype is None else convert(x, dtype_like(dtype))
+    x = convert(x, FLOAT64 if dtype is None else dtype_like(dtype))
     free = (0 if bias else 1) if ddof is None else ddof
     w = _weights(builder_of(x), fweights, aweights)
     if w is None:
