@@ -293,7 +293,6 @@ __all__ = [
     "identity",
     "iinfo",
     "imag",
-    "indices",
     "inf",
     "int8",
     "int16",
