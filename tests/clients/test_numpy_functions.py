@@ -280,10 +280,11 @@ def test_refusals(name: str) -> None:
 
 # keywords of NumPy's that a trace answers without the function: neutral settings pass, others are refused
 ANSWERED = {"out", "where", "order", "casting", "subok", "like", "device", "copy", "optimize", "mode"}
-SIGNATURES = ["interp", "linspace", "ediff1d", "gradient", "unwrap", "logspace", "geomspace", "average",
-              "cov", "corrcoef", "vander", "polyder", "polyint", "diagflat", "resize", "rollaxis", "cross", "array_equal", "array_equiv",
-              "diff",
-              "trapezoid", "rot90", "kron", "block", "dsplit", "isclose", "allclose", "triu_indices_from"]
+SIGNATURES = [
+    "interp", "linspace", "ediff1d", "gradient", "unwrap", "logspace", "geomspace", "average", "cov", "corrcoef",
+    "vander", "polyder", "polyint", "diagflat", "resize", "rollaxis", "cross", "array_equal", "array_equiv", "diff",
+    "trapezoid", "rot90", "kron", "block", "dsplit", "isclose", "allclose", "triu_indices_from",
+]
 
 
 @pytest.mark.parametrize("name", SIGNATURES)

@@ -481,7 +481,7 @@ def test_storing_an_element_is_refused_by_numpy_with_our_advice_as_its_cause() -
 
 
 ABSENT: dict[str, Callable[[Any], Any]] = {
-    "numpy.fft.fft": lambda x: np.fft.fft(x), "numpy.linalg.svd": lambda x: np.linalg.svd(x),
+    "numpy.linalg.svd": lambda x: np.linalg.svd(x),
     "x.sort": lambda x: x.sort(),
     "numpy.sort": lambda x: np.sort(x), "numpy.nonzero": lambda x: np.nonzero(x),
     "numpy.where": lambda x: np.where(x > 0),
@@ -517,7 +517,7 @@ BAD: dict[str, tuple[Callable[[Any], Any], type[HesseError], str]] = {
     "len": (lambda x: len(x[0]), ArgumentTypeError, "bad-type"),
     "iter": (lambda x: list(x[0]), ArgumentTypeError, "bad-type"),
     "order": (lambda x: x.reshape(3, 1, order="F"), ArgumentTypeError, "bad-type"),
-    "einsum": (lambda x: np.einsum(x, [0], [0]), GraphError, "bad-attribute"),
+    "einsum": (lambda x: np.einsum(x, 0), GraphError, "bad-attribute"),
     "item": (lambda x: x.item(), InputError, "ambiguous-array"),
 }
 
