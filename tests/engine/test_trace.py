@@ -488,6 +488,7 @@ ABSENT: dict[str, Callable[[Any], Any]] = {
     "numpy.gcd": lambda x: np.gcd(x, 2), "x.tobytes": lambda x: x.tobytes(), "numpy.bitwise_count": np.bitwise_count,
     "numpy.frexp": np.frexp, "norm of matrices": lambda x: np.linalg.norm(x, 2),
     "nuc": lambda x: np.linalg.norm(x, "nuc"),
+    "negative exponent": lambda x: np.linalg.matrix_power(x @ x.T, -1),
     "numpy.add.reduceat": lambda x: np.add.reduceat(x, [0]), "numpy.add.at": lambda x: np.add.at(x, [0], 1.0),
     "repeat with traced": lambda x: np.repeat(x, x.astype(int)[0] * 0 + 1, axis=1),
 }

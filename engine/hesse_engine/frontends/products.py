@@ -9,7 +9,7 @@ import numpy as np
 
 from hesse_engine.errors import GraphError
 from hesse_engine.frontends.operands import builder_of, elementwise, floating, no_rule, root, tensor, tensors
-from hesse_engine.frontends.table import NUMPY, numpy_function
+from hesse_engine.frontends.table import numpy_function
 from hesse_engine.ir.graph import Node, apply
 from hesse_engine.ir.ops.contraction import LETTERS
 from hesse_engine.ir.shapes import axis_of
@@ -92,6 +92,42 @@ def einsum(subscripts: Any, *operands: Any) -> Node:
     return apply("einsum", *tensors(*operands), subscripts=subscripts)
 
 
+@numpy_function("linalg.multi_dot")
+def multi_dot(arrays: Any) -> Node:
+    result, *rest = tensors(*arrays)
+    for factor in rest:
+        result = apply("dot", result, factor)
+    return result
+
+
+@numpy_function("linalg.matrix_power")
+def matrix_power(a: Any, n: int) -> Node:
+    x = tensor(a)
+    if n < 0:
+        raise no_rule("linalg.matrix_power with a negative exponent")
+    if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
+        raise GraphError("shape-mismatch", f"matrix_power: shape {list(x.shape)} is not that of square matrices.")
+    result = apply("broadcast_to", x.builder.constant(np.eye(x.shape[-1]), x.dtype), shape=x.shape)
+    square, started = x, False
+    while n:
+        if n & 1:
+            result, started = (apply("matmul", result, square) if started else square), True
+        n >>= 1
+        square = apply("matmul", square, square) if n else square
+    return result
+
+
+@numpy_function()
+def kron(a: Any, b: Any) -> Node:
+    x, y = tensors(a, b)
+    rank = max(x.ndim, y.ndim)
+    x = apply("reshape", x, shape=(1,) * (rank - x.ndim) + x.shape)
+    y = apply("reshape", y, shape=(1,) * (rank - y.ndim) + y.shape)
+    left = apply("reshape", x, shape=[s for length in x.shape for s in (length, 1)])
+    right = apply("reshape", y, shape=[s for length in y.shape for s in (1, length)])
+    return apply("reshape", left * right, shape=[p * q for p, q in zip(x.shape, y.shape, strict=True)])
+
+
 def _from_lists(args: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
     """einsum(a, [0, 1], b, [1, 2], [0, 2]) as einsum('ab,bc->ac', a, b)."""
     operands, lists = args[:len(args) // 2 * 2:2], list(args[1::2])
@@ -116,42 +152,6 @@ def einsum_path(subscripts: Any, *operands: Any, optimize: Any = "greedy") -> An
     return np.einsum_path(subscripts, *[np.broadcast_to(0.0, s) for s in shapes], optimize=optimize)
 
 
-@numpy_function("linalg.multi_dot")
-def multi_dot(arrays: Any) -> Node:
-    result, *rest = tensors(*arrays)
-    for factor in rest:
-        result = apply("dot", result, factor)
-    return result
-
-
-@numpy_function("linalg.matrix_power")
-def matrix_power(a: Any, n: int) -> Node:
-    x = tensor(a)
-    if n < 0:
-        return matrix_power(NUMPY["linalg.inv"](x), -n)
-    if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
-        raise GraphError("shape-mismatch", f"matrix_power: shape {list(x.shape)} is not that of square matrices.")
-    result = apply("broadcast_to", x.builder.constant(np.eye(x.shape[-1]), x.dtype), shape=x.shape)
-    square, started = x, False
-    while n:
-        if n & 1:
-            result, started = (apply("matmul", result, square) if started else square), True
-        n >>= 1
-        square = apply("matmul", square, square) if n else square
-    return result
-
-
-@numpy_function()
-def kron(a: Any, b: Any) -> Node:
-    x, y = tensors(a, b)
-    rank = max(x.ndim, y.ndim)
-    x = apply("reshape", x, shape=(1,) * (rank - x.ndim) + x.shape)
-    y = apply("reshape", y, shape=(1,) * (rank - y.ndim) + y.shape)
-    left = apply("reshape", x, shape=[s for length in x.shape for s in (length, 1)])
-    right = apply("reshape", y, shape=[s for length in y.shape for s in (1, length)])
-    return apply("reshape", left * right, shape=[p * q for p, q in zip(x.shape, y.shape, strict=True)])
-
-
 @numpy_function()
 def cross(
     a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None
@@ -159,9 +159,14 @@ def cross(
     """NumPy's spelling: an axis for each operand and the result, or one for all."""
     first, second, last = (axisa, axisb, axisc) if axis is None else (axis,) * 3
     x, y = tensors(a, b)
-    moved = [NUMPY["moveaxis"](n, axis_of("cross", k, n.ndim), -1) for n, k in ((x, first), (y, second))]
-    product = linalg_cross(*moved)
-    return NUMPY["moveaxis"](product, -1, axis_of("cross", last, product.ndim))  # type: ignore[no-any-return]
+    product = linalg_cross(_moved(x, first, -1), _moved(y, second, -1))
+    return _moved(product, -1, last)
+
+
+def _moved(x: Node, axis: int, to: int) -> Node:
+    order = list(range(x.ndim))
+    order.insert(axis_of("cross", to, x.ndim), order.pop(axis_of("cross", axis, x.ndim)))
+    return apply("permute_dims", x, axes=order)
 
 
 @numpy_function("linalg.cross")
@@ -229,26 +234,13 @@ def matrix_norm(x: Any, *, keepdims: bool = False, ord: Any = "fro", axis: tuple
     node = floating(tensor(x))
     if ord == "fro":
         return vector_norm_of(node, 2, axis, keepdims)
-    rows, columns = (axis_of("norm", k, node.ndim) for k in axis)
-    if ord in (2, -2, "nuc"):
-        return _of_singular_values(node, ord, rows, columns, keepdims)
     if ord not in (1, -1, math.inf, -math.inf):
-        raise GraphError("bad-attribute", f"norm: order {ord!r} is not one of matrices.")
+        raise no_rule(f"linalg.norm of matrices with order {ord!r}")
+    rows, columns = (axis_of("norm", k, node.ndim) for k in axis)
     along, over = (rows, columns) if abs(ord) == 1 else (columns, rows)
     sums = apply("sum", apply("abs", node), axis=along, keepdims=True)
     y = apply("max" if ord > 0 else "min", sums, axis=over, keepdims=True)
     return y if keepdims else apply("squeeze", y, axis=(rows, columns))
-
-
-def _of_singular_values(x: Node, ord: Any, rows: int, columns: int, keepdims: bool) -> Node:
-    """Their sum, the largest or the smallest."""
-    if "linalg.svdvals" not in NUMPY:
-        raise no_rule(f"linalg.norm of matrices with order {ord!r}")
-    values = NUMPY["linalg.svdvals"](NUMPY["moveaxis"](x, (rows, columns), (-2, -1)))
-    y = apply("sum" if ord == "nuc" else "max" if ord == 2 else "min", values, axis=-1)
-    if not keepdims:
-        return y
-    return apply("reshape", y, shape=[1 if k in (rows, columns) else s for k, s in enumerate(x.shape)])
 
 
 @numpy_function()
