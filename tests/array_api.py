@@ -30,7 +30,8 @@ GAPS: dict[str, str] = {
          "unique_values"), NO_ROW),
     **dict.fromkeys(
         ("linalg.eigvalsh", "linalg.svdvals", "linalg.pinv", "linalg.matrix_rank", "linalg.eigh", "linalg.qr",
-         "linalg.svd", "linalg.matrix_normnuc", "linalg.matrix_norm2", "linalg.matrix_norm-2", "linalg.matrix_power-2"), NO_ROW),
+         "linalg.svd", "linalg.matrix_normnuc", "linalg.matrix_norm2", "linalg.matrix_norm-2",
+         "linalg.matrix_power-2"), NO_ROW),
 }
 
 

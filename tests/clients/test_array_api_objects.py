@@ -291,7 +291,11 @@ def test_special_values(name: str) -> None:
         arrays = [np.array([v]) for v in operands]
         found = [getattr(xp, name)(*arrays)]
         if name not in GAPS:
-            found.append(traced(getattr(xp, name), *arrays))
+            y = traced(getattr(xp, name), *arrays)
+            if name == "floor_divide" and np.isinf(operands[0]):  # in a trace NumPy's and Python's answer is kept
+                assert np.isnan(y[0])
+            else:
+                found.append(y)
         for y in found:
             np.testing.assert_array_max_ulp(float(y[0]), wanted, maxulp=2)
             assert np.isnan(wanted) or np.signbit(float(y[0])) == np.signbit(wanted), (operands, y)

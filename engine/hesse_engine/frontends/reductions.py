@@ -197,7 +197,7 @@ def _extended(x: Node, before: Any, after: Any, axis: int) -> Node:
         return node if node.ndim else apply("broadcast_to", node, shape=one)
 
     parts = [end(before)] * (before is not None) + [x] + [end(after)] * (after is not None)
-    return apply("concat", *tensors(*parts), axis=axis)
+    return apply("concat", *parts, axis=axis)
 
 
 @numpy_function("trapezoid", "trapz")
