@@ -49,21 +49,21 @@ def pairs_by_broadcast(xp: Any, x: Any, data: Data) -> Any:
     """sum over i, j of sqrt(|p_i - p_j|^2 + eps), all ordered pairs."""
     points = xp.reshape(x, (-1, 3))
     difference = points[:, None, :] - points[None, :, :]
-    return xp.sum(xp.sqrt(xp.sum(difference * difference, -1) + 1e-6))
+    return xp.sum(xp.sqrt(xp.sum(difference * difference, axis=-1) + 1e-6))
 
 
 def pairs_by_gather(xp: Any, x: Any, data: Data) -> Any:
     """The same over i < j, by index arrays."""
     points = xp.reshape(x, (-1, 3))
     difference = points[data["first"]] - points[data["second"]]
-    return xp.sum(xp.sqrt(xp.sum(difference * difference, -1) + 1e-6))
+    return xp.sum(xp.sqrt(xp.sum(difference * difference, axis=-1) + 1e-6))
 
 
 def lennard_jones(xp: Any, x: Any, data: Data) -> Any:
     """sum over pairs of 4 (r^-12 - r^-6)."""
     points = xp.reshape(x, (-1, 3))
     difference = points[data["first"]] - points[data["second"]]
-    s = xp.sum(difference * difference, -1) ** -3
+    s = xp.sum(difference * difference, axis=-1) ** -3
     return xp.sum(4.0 * (s * s - s))
 
 
@@ -71,7 +71,7 @@ def springs(xp: Any, x: Any, data: Data) -> Any:
     """sum over bonds of (r - 1)^2."""
     points = xp.reshape(x, (-1, 3))
     difference = points[data["first"]] - points[data["second"]]
-    return xp.sum((xp.sqrt(xp.sum(difference * difference, -1)) - 1.0) ** 2)
+    return xp.sum((xp.sqrt(xp.sum(difference * difference, axis=-1)) - 1.0) ** 2)
 
 
 def root_mean_square(xp: Any, x: Any, data: Data) -> Any:
@@ -90,7 +90,7 @@ def cross_entropy(xp: Any, x: Any, data: Data) -> Any:
     """-sum of labels * log softmax over the rows of a (20, 10) table of logits."""
     logits = xp.reshape(x, (20, 10))
     weights = xp.exp(logits)
-    total = xp.reshape(xp.sum(weights, -1), (20, 1))
+    total = xp.reshape(xp.sum(weights, axis=-1), (20, 1))
     return -xp.sum(data["labels"] * xp.log(weights / total))
 
 
@@ -104,7 +104,8 @@ def marginal_likelihood(xp: Any, x: Any, data: Data) -> Any:
     """y'K^-1 y / 2 + log det(K) / 2, K = e^2a exp(-|s_i - s_j|^2 / 2) + e^2b I; a, b and log length scales in x."""
     scaled = data["places"] * xp.exp(-x[2:5])
     difference = scaled[:, None, :] - scaled[None, :, :]
-    covariance = xp.exp(2.0 * x[0] - 0.5 * xp.sum(difference * difference, -1)) + xp.exp(2.0 * x[1]) * data["identity"]
+    distance = xp.sum(difference * difference, axis=-1)
+    covariance = xp.exp(2.0 * x[0] - 0.5 * distance) + xp.exp(2.0 * x[1]) * data["identity"]
     factor = xp.linalg.cholesky(covariance)
     white = xp.solve_lower(factor, data["observed"])
     return 0.5 * xp.sum(white * white) + xp.sum(xp.log(xp.diagonal_of(factor)))

@@ -1,7 +1,8 @@
 """Derivatives at kinks and edges, function by function, as a user of torch meets them.
 
-Each row states the gradient and the Hessian. Where torch's forward-over-reverse answer is right, the installed torch must
-give the same; where it is not (`torch_differs` says how), the stated numbers are from the closed form or the convention.
+Each row states the gradient and the Hessian. Where torch's forward-over-reverse answer is right, the installed torch
+must give the same; where it is not (`torch_differs` says how), the stated numbers are from the closed form or the
+convention.
 """
 
 from __future__ import annotations

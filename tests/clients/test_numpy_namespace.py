@@ -72,7 +72,7 @@ def test_binary(name: str) -> None:
 
 FUNCTIONS: list[tuple[Callable[[Any], Any], Callable[[Any], Any]]] = [
     (lambda x: xp.sum(x), lambda x: np.sum(x)), (lambda x: xp.sum(x, axis=[0, 1]), lambda x: np.sum(x, (0, 1))),
-    (lambda x: xp.sum(x, 0, dtype=xp.float32), lambda x: np.sum(x, 0, dtype=np.float32)),
+    (lambda x: xp.sum(x, axis=0, dtype=xp.float32), lambda x: np.sum(x, 0, dtype=np.float32)),
     (lambda x: xp.mean(x, axis=1), lambda x: np.mean(x, 1)),
     (lambda x: xp.prod(x, axis=0, keepdims=True), lambda x: np.prod(x, 0, keepdims=True)),
     (lambda x: xp.max(x, axis=1), lambda x: np.max(x, 1)),
@@ -105,7 +105,7 @@ FUNCTIONS: list[tuple[Callable[[Any], Any], Callable[[Any], Any]]] = [
     (lambda x: xp.triu(x, k=1), lambda x: np.triu(x, 1)),
     (lambda x: xp.meshgrid(x[0], x[1]), lambda x: list(np.meshgrid(x[0], x[1]))),
     (lambda x: xp.matmul(x, S), lambda x: x @ S),
-    (lambda x: xp.tensordot(x, S, 1), lambda x: x @ S), (lambda x: xp.vecdot(x, x), lambda x: (x * x).sum(1)),
+    (lambda x: xp.tensordot(x, S, axes=1), lambda x: x @ S), (lambda x: xp.vecdot(x, x), lambda x: (x * x).sum(1)),
     (lambda x: xp.outer(x[0], x[1]), lambda x: np.outer(x[0], x[1])),
     (lambda x: xp.dot(x, V), lambda x: x @ V), (lambda x: xp.einsum("ij,j->i", x, V), lambda x: x @ V),
     (lambda x: xp.linalg.norm(x), lambda x: np.linalg.norm(x)),
@@ -116,6 +116,7 @@ FUNCTIONS: list[tuple[Callable[[Any], Any], Callable[[Any], Any]]] = [
     (lambda x: xp.linalg.diagonal(x), lambda x: np.diagonal(x)),
     (lambda x: xp.linalg.cross(x, V), lambda x: np.cross(x, V)),
     (lambda x: xp.linalg.matmul(x, S), lambda x: x @ S),
+    (lambda x: xp.cumsum(x, 1), lambda x: np.cumsum(x, 1)),
     (lambda x: xp.asarray([x[0, 0], 1.0]), lambda x: np.array([x[0, 0], 1.0])),
     (lambda x: xp.asarray([[x[0, 0], 1], [2, x[1, 1]]]), lambda x: np.array([[x[0, 0], 1.0], [2.0, x[1, 1]]])),
     (lambda x: xp.array(x), lambda x: x),

@@ -214,7 +214,7 @@ def likelihood(xp: Any, p: Any) -> Any:
     """y'K^-1 y / 2 + log det(K) / 2 of a Gaussian process with two length scales, amplitude and noise."""
     scaled = POINTS * xp.exp(-p[2:4])
     gap = scaled[:, None, :] - scaled[None, :, :]
-    cov = xp.exp(2.0 * p[0] - 0.5 * xp.sum(gap * gap, -1)) + xp.exp(2.0 * p[1]) * np.eye(9)
+    cov = xp.exp(2.0 * p[0] - 0.5 * xp.sum(gap * gap, axis=-1)) + xp.exp(2.0 * p[1]) * np.eye(9)
     factor = xp.linalg.cholesky(cov)
     white = xp.linalg.solve(factor, OBSERVED - p[0])  # the mean depends on the parameters too
     return 0.5 * xp.sum(white * white) + xp.sum(xp.log(xp.diagonal(factor)))

@@ -180,7 +180,7 @@ def test_special_values_of_reductions(name: str) -> None:
 
 
 def test_every_pointwise_row_has_special_values() -> None:
-    rows = {r.name for r in ROWS.load().values() if r.kind == "pointwise"}
+    rows = {r.name for r in ROWS.load().values() if r.kind == "pointwise" and r.vm is not None}
     assert rows - set(SPECIAL) == {"power_scalar"}
 
 

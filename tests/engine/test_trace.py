@@ -481,11 +481,8 @@ def test_storing_an_element_is_refused_by_numpy_with_our_advice_as_its_cause() -
 
 
 ABSENT: dict[str, Callable[[Any], Any]] = {
-    "numpy.fft.fft": lambda x: np.fft.fft(x), "numpy.linalg.svd": lambda x: np.linalg.svd(x),
     "numpy.gcd": lambda x: np.gcd(x, 2), "x.tobytes": lambda x: x.tobytes(), "numpy.bitwise_count": np.bitwise_count,
-    "numpy.frexp": np.frexp, "norm of matrices": lambda x: np.linalg.norm(x, 2),
-    "nuc": lambda x: np.linalg.norm(x, "nuc"),
-    "negative exponent": lambda x: np.linalg.matrix_power(x @ x.T, -1), "booleans": lambda x: x.astype(int) & 1,
+    "numpy.frexp": np.frexp,
     "numpy.add.reduceat": lambda x: np.add.reduceat(x, [0]), "numpy.hypot.at": lambda x: np.hypot.at(x * 1, [0], 1.0),
     "repeat with traced": lambda x: np.repeat(x, x.astype(int)[0] * 0 + 1, axis=1),
 }
@@ -515,7 +512,7 @@ BAD: dict[str, tuple[Callable[[Any], Any], type[HesseError], str]] = {
     "len": (lambda x: len(x[0]), ArgumentTypeError, "bad-type"),
     "iter": (lambda x: list(x[0]), ArgumentTypeError, "bad-type"),
     "order": (lambda x: x.reshape(3, 1, order="F"), ArgumentTypeError, "bad-type"),
-    "einsum": (lambda x: np.einsum(x, [0], [0]), GraphError, "bad-attribute"),
+    "einsum": (lambda x: np.einsum(x, 0), GraphError, "bad-attribute"),
     "item": (lambda x: x.item(), InputError, "ambiguous-array"),
 }
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hesse_engine.frontends import products
+from hesse_engine.frontends import bitwise, products
 from hesse_engine.frontends.manipulation import matrix_transpose
-from hesse_engine.frontends.operands import builder_of, elementwise, is_elementwise, lower, no_rule, tensor
+from hesse_engine.frontends.operands import builder_of, elementwise, is_elementwise, no_rule, tensor
 from hesse_engine.frontends.table import NUMPY, NUMPY_ROWS, call
-from hesse_engine.ir.graph import BOOL, Node, apply
+from hesse_engine.ir.graph import Node, apply
 
-_BITWISE = {
-    "bitwise_and": "logical_and", "bitwise_or": "logical_or", "bitwise_xor": "logical_xor", "invert": "logical_not",
-}
 # ufunc.reduce and ufunc.accumulate, under the names of the functions that they are
 _REDUCTIONS = {"add": "sum", "multiply": "prod", "maximum": "max", "minimum": "min", "logical_and": "all",
                "logical_or": "any", "logaddexp": "logaddexp.reduce"}
@@ -24,13 +21,8 @@ def operator(name: str, *operands: Any) -> Node:
     """A Python operator on nodes, scalars and arrays."""
     if name == "matmul":
         return products.matmul(*operands)
-    if name in _BITWISE:
-        builder = builder_of(*operands)
-        lowered = [lower(o, builder) for o in operands]
-        for o in lowered:
-            if (o.dtype if isinstance(o, Node) else type(o)) not in (BOOL, bool):
-                raise no_rule(f"{name} of integers (booleans have one)")
-        return elementwise(_BITWISE[name], *lowered)
+    if name in bitwise.OPERATORS:
+        return bitwise.OPERATORS[name](*operands)
     if not is_elementwise(name):
         raise no_rule(f"the operator {name}")
     return elementwise(name, *operands)
@@ -67,7 +59,7 @@ def _reduce_options(options: dict[str, Any]) -> dict[str, Any]:
 
 
 # ufuncs that are operators: the checks on booleans and integers are theirs
-_OPERATORS = {*_BITWISE, "matmul"}
+_OPERATORS = {*bitwise.OPERATORS, "matmul"}
 
 # the reflected and in-place forms of Tensor's operators, and the flattened names of torch's sub-namespaces
 _PREFIXES = ("special_", "nn_functional_")

@@ -7,19 +7,17 @@ from typing import Any
 import numpy as np
 
 from hesse_engine.frontends.indexing import gather, index
-from hesse_engine.frontends.manipulation import astype, broadcast_arrays, moveaxis, ravel
+from hesse_engine.frontends.manipulation import broadcast_arrays, ravel
 from hesse_engine.frontends.operands import (
-    array_of,
     builder_of,
     check_room,
-    elementwise,
     full_like,
     tensor,
 )
 from hesse_engine.frontends.scattering import in_mode
 from hesse_engine.frontends.table import numpy_function
 from hesse_engine.ir.graph import Node, apply
-from hesse_engine.ir.shapes import axis_of, broadcast, integer
+from hesse_engine.ir.shapes import axis_of, broadcast
 
 
 # ---- gathering -------------------------------------------------------------------------------------------------------
@@ -69,19 +67,6 @@ def meshgrid(*xi: Any, indexing: str = "xy", sparse: bool = False) -> tuple[Node
     grids = [apply("reshape", x, shape=[x.size if order[j] == k else 1 for j in range(len(lines))])
              for k, x in enumerate(lines)]
     return tuple(grids) if sparse else broadcast_arrays(*grids)
-
-
-@numpy_function()
-def linspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, *, dtype: Any = None, axis: int = 0) -> Node:
-    """start + (stop - start) k / (num - 1), the first and the last point exact."""
-    builder = builder_of(start, stop)
-    a, b = broadcast_arrays(tensor(start, builder), tensor(stop, builder))
-    count = integer("linspace", "num", num)
-    check_room(builder, count * max(a.size, 1))
-    weights = array_of(np.linspace(0.0, 1.0, count, endpoint)).reshape(count, *(1,) * a.ndim)
-    low, high = (elementwise("multiply", n, w) for n, w in ((a, 1.0 - weights), (b, weights)))
-    points = moveaxis(elementwise("add", low, high), 0, axis)
-    return points if dtype is None else astype(points, dtype)
 
 
 # ---- arrays like another ---------------------------------------------------------------------------------------------

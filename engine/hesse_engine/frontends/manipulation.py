@@ -11,6 +11,7 @@ import numpy as np
 from hesse_engine.errors import GraphError
 from hesse_engine.frontends.indexing import index
 from hesse_engine.frontends.operands import (
+    accumulator,
     array_of,
     builder_of,
     check_room,
@@ -180,7 +181,8 @@ def column_stack(tup: Any) -> Node:
 
 @numpy_function()
 def append(arr: Any, values: Any, axis: int | None = None) -> Node:
-    return concatenate([arr, values], axis)
+    builder = builder_of(arr, values)
+    return concatenate([tensor(arr, builder), tensor(values, builder)], axis)
 
 
 @numpy_function()
@@ -351,13 +353,12 @@ def linalg_diagonal(x: Any, /, *, offset: int = 0) -> Node:
 
 @numpy_function()
 def trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None) -> Node:
-    x = tensor(a) if dtype is None else astype(a, dtype)
-    return apply("sum", diagonal(x, offset, axis1, axis2), axis=-1)
+    return apply("sum", diagonal(accumulator(tensor(a), dtype), offset, axis1, axis2), axis=-1)
 
 
 @numpy_function("linalg.trace")
-def linalg_trace(x: Any, /, *, offset: int = 0) -> Node:
-    return trace(x, offset, -2, -1)
+def linalg_trace(x: Any, /, *, offset: int = 0, dtype: Any = None) -> Node:
+    return trace(x, offset, -2, -1, dtype)
 
 
 @numpy_function()

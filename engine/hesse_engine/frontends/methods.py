@@ -8,13 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from hesse_engine.errors import InputError
 from hesse_engine.frontends import (
+    arrangement,
     condition,
+    interpolation,
     linear_algebra,
     manipulation,
     ordering,
+    polynomials,
     reductions,
     scattering,
+    statistics,
     torch_arrays,
     torch_functions,
     torch_linear_algebra,
@@ -58,6 +63,13 @@ def flatten(a: Node, order: str = "C") -> Node:
     return manipulation.ravel(a if order in "CKA" else apply("permute_dims", tensor(a)))
 
 
+@numpy_function("ndarray.to_device")
+def to_device(a: Node, device: Any, /, *, stream: None = None) -> Node:
+    if device != "cpu" or stream is not None:
+        raise InputError("device-absent", f"Device {device!r} is not offered, only 'cpu' is, and without streams.")
+    return tensor(a)
+
+
 def find(name: str, library: str) -> tuple[str, str] | None:
     """(library, function) that the method `name` stands for; one that has no rule is found too, and refused on call."""
     if name.startswith("__"):
@@ -90,7 +102,7 @@ def names() -> list[str]:
 
 
 __all__ = [
-    "condition", "find", "is_torch_call", "linear_algebra", "names", "ordering", "scattering", "torch_arrays",
-    "torch_functions", "torch_linear_algebra", "torch_neural", "torch_ordering", "torch_scattering",
-    "torch_shapes",
+    "arrangement", "condition", "find", "interpolation", "is_torch_call", "linear_algebra", "names", "ordering",
+    "polynomials", "scattering", "statistics", "torch_arrays", "torch_functions", "torch_linear_algebra",
+    "torch_neural", "torch_ordering", "torch_scattering", "torch_shapes",
 ]

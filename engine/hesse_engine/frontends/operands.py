@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hesse_engine.errors import ArgumentTypeError, FunctionError, InputError, LimitError
-from hesse_engine.ir.graph import BOOL, FLOAT32, FLOAT64, Array, Builder, DType, Node, apply
+from hesse_engine.ir.graph import BOOL, FLOAT32, FLOAT64, INT64, Array, Builder, DType, Node, apply
 from hesse_engine.ir.ops import ROWS
 from hesse_engine.ir.ops.elementwise import batch_elementwise
 from hesse_engine.ir.shapes import convert, dtype_of, lift
@@ -207,6 +207,15 @@ def truth(x: Node) -> Node:
 def floating(x: Node) -> Node:
     """x in a floating dtype: the default one of its library, where it is an integer."""
     return x if x.is_floating else convert(x, FLOAT32 if x.builder.library == "torch" else FLOAT64)
+
+
+def accumulator(x: Node, dtype: Any) -> Node:
+    """x in the dtype that a sum or product is taken in: small integers widen to 64 bits."""
+    if dtype is not None:
+        return convert(x, dtype_like(dtype))
+    if x.dtype.kind in "bi":
+        return convert(x, INT64)
+    return convert(x, np.dtype(np.uint64)) if x.dtype.kind == "u" else x
 
 
 def where(condition: Any, a: Any, b: Any) -> Node:

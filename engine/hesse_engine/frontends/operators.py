@@ -5,6 +5,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any
 
+from hesse_engine.frontends.refusals import EXPLICIT, cut
+
+CPU = (1, 0)  # DLPack's kind and number of the device
+
 
 class Operators:
     """Every operator in terms of `_binary(name, other, reflected)`, `_in_place(name, other)` and `_unary(name)`."""
@@ -87,6 +91,24 @@ class Operators:
     def __rxor__(self, other: Any) -> Any:
         return self._binary("bitwise_xor", other, True)
 
+    def __lshift__(self, other: Any) -> Any:
+        return self._binary("left_shift", other)
+
+    def __rlshift__(self, other: Any) -> Any:
+        return self._binary("left_shift", other, True)
+
+    def __rshift__(self, other: Any) -> Any:
+        return self._binary("right_shift", other)
+
+    def __rrshift__(self, other: Any) -> Any:
+        return self._binary("right_shift", other, True)
+
+    def __divmod__(self, other: Any) -> Any:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> Any:
+        return other // self, other % self
+
     def __lt__(self, other: Any) -> Any:
         return self._binary("less", other)
 
@@ -149,3 +171,10 @@ class Operators:
 
     def __ixor__(self, other: Any) -> Any:
         return self._in_place("bitwise_xor", other)
+
+    # ---- the array API's protocol of exchange ------------------------------------------------------------------------
+    def __dlpack__(self, **options: Any) -> Any:
+        raise cut("The loan of a traced value to another library by DLPack", EXPLICIT)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return CPU

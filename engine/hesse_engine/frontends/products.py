@@ -87,7 +87,7 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Node:
 @numpy_function()
 def einsum(subscripts: Any, *operands: Any) -> Node:
     if not isinstance(subscripts, str):
-        raise GraphError("bad-attribute", "einsum: the subscripts must be a string like 'ij,jk->ik', given first.")
+        subscripts, operands = _from_lists((subscripts, *operands))
     if len(operands) == 1 and type(operands[0]) in (list, tuple):
         operands = tuple(operands[0])
     return apply("einsum", *tensors(*operands), subscripts=subscripts)
@@ -104,8 +104,49 @@ def kron(a: Any, b: Any) -> Node:
     return apply("reshape", left * right, shape=[p * q for p, q in zip(x.shape, y.shape, strict=True)])
 
 
-@numpy_function("cross", "linalg.cross")
-def cross(a: Any, b: Any, axis: int = -1) -> Node:
+def _from_lists(args: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
+    """einsum(a, [0, 1], b, [1, 2], [0, 2]) as einsum('ab,bc->ac', a, b)."""
+    operands, lists = args[:len(args) // 2 * 2:2], list(args[1::2])
+    out = args[-1] if len(args) % 2 else None
+
+    def term(entries: Any) -> str:
+        if not isinstance(entries, (list, tuple)):
+            raise GraphError("bad-attribute", "einsum: the subscripts must be a string like 'ij,jk->ik', given first, "
+                                              "or a list of integers after each operand.")
+        return "".join(["..." if e is Ellipsis else LETTERS[e] for e in entries])
+
+    text = ",".join([term(entries) for entries in lists])
+    return text if out is None else f"{text}->{term(out)}", operands
+
+
+@numpy_function()
+def einsum_path(subscripts: Any, *operands: Any, optimize: Any = "greedy") -> Any:
+    """NumPy's own path, which shapes alone decide."""
+    if not isinstance(subscripts, str):
+        subscripts, operands = _from_lists((subscripts, *operands))
+    shapes = [tensor(o, builder_of(*operands)).shape for o in operands]
+    return np.einsum_path(subscripts, *[np.broadcast_to(0.0, s) for s in shapes], optimize=optimize)
+
+
+@numpy_function()
+def cross(
+    a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None
+) -> Node:
+    """NumPy's spelling: an axis for each operand and the result, or one for all."""
+    first, second, last = (axisa, axisb, axisc) if axis is None else (axis,) * 3
+    x, y = tensors(a, b)
+    product = linalg_cross(_moved(x, first, -1), _moved(y, second, -1))
+    return _moved(product, -1, last)
+
+
+def _moved(x: Node, axis: int, to: int) -> Node:
+    order = list(range(x.ndim))
+    order.insert(axis_of("cross", to, x.ndim), order.pop(axis_of("cross", axis, x.ndim)))
+    return apply("permute_dims", x, axes=order)
+
+
+@numpy_function("linalg.cross")
+def linalg_cross(a: Any, b: Any, /, *, axis: int = -1) -> Node:
     """(a2 b3 - a3 b2, a3 b1 - a1 b3, a1 b2 - a2 b1) along an axis of length 3."""
     x, y = tensors(a, b)
     k, m = axis_of("cross", axis, x.ndim), axis_of("cross", axis, y.ndim)

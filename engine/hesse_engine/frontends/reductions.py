@@ -10,6 +10,7 @@ import numpy as np
 
 from hesse_engine.errors import GraphError
 from hesse_engine.frontends.operands import (
+    accumulator,
     builder_of,
     dtype_like,
     elementwise,
@@ -24,32 +25,22 @@ from hesse_engine.frontends.operands import (
     where,
 )
 from hesse_engine.frontends.table import numpy_function
-from hesse_engine.ir.graph import BOOL, INT64, Node, apply
+from hesse_engine.ir.graph import BOOL, Node, apply
 from hesse_engine.ir.shapes import axes_of, axis_of, convert
 
 Axis = Any
-UINT64 = np.dtype(np.uint64)
-
-
-def _accumulator(x: Node, dtype: Any) -> Node:
-    """x in the dtype that a sum or product is taken in: small integers widen to 64 bits."""
-    if dtype is not None:
-        return convert(x, dtype_like(dtype))
-    if x.dtype.kind in "bi":
-        return convert(x, INT64)
-    return convert(x, UINT64) if x.dtype.kind == "u" else x
 
 
 # ---- reductions ------------------------------------------------------------------------------------------------------
 @numpy_function("sum")
 def sum_(a: Any, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False, initial: Any = None) -> Node:
-    total = apply("sum", _accumulator(tensor(a), dtype), axis=axis, keepdims=keepdims)
+    total = apply("sum", accumulator(tensor(a), dtype), axis=axis, keepdims=keepdims)
     return total if initial is None else elementwise("add", total, initial)
 
 
 @numpy_function()
 def prod(a: Any, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False, initial: Any = None) -> Node:
-    product = apply("prod", _accumulator(tensor(a), dtype), axis=axis, keepdims=keepdims)
+    product = apply("prod", accumulator(tensor(a), dtype), axis=axis, keepdims=keepdims)
     return product if initial is None else elementwise("multiply", product, initial)
 
 
@@ -57,20 +48,6 @@ def prod(a: Any, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False
 def mean(a: Any, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False) -> Node:
     x = tensor(a)
     return apply("mean", floating(x) if dtype is None else convert(x, dtype_like(dtype)), axis=axis, keepdims=keepdims)
-
-
-@numpy_function()
-def average(a: Any, axis: Axis = None, weights: Any = None, *, keepdims: bool = False) -> Node:
-    if weights is None:
-        return mean(a, axis, keepdims=keepdims)
-    builder = builder_of(a, weights)
-    x, w = tensor(a, builder), tensor(weights, builder)
-    if w.shape != x.shape:
-        k = axis_of("average", axis, x.ndim)
-        w = apply("reshape", w, shape=[w.size if j == k else 1 for j in range(x.ndim)])
-        w = apply("broadcast_to", w, shape=x.shape)
-    return elementwise("divide", sum_(elementwise("multiply", x, w), axis, keepdims=keepdims),
-                       sum_(w, axis, keepdims=keepdims))
 
 
 @numpy_function()
@@ -143,7 +120,7 @@ def nansum(a: Any, axis: Axis = None, dtype: Any = None, *, keepdims: bool = Fal
 
 # ---- cumulative ops --------------------------------------------------------------------------------------------------
 def _cumulative(row: str, a: Any, axis: Axis, dtype: Any) -> Node:
-    x = _accumulator(tensor(a), dtype)
+    x = accumulator(tensor(a), dtype)
     if axis is None:
         x, axis = apply("reshape", x, shape=(x.size,)), 0
     return apply(row, x, axis=axis)
@@ -196,15 +173,31 @@ def logcumsumexp(a: Any, axis: int = 0) -> Node:
 
 
 @numpy_function()
-def diff(a: Any, n: int = 1, axis: Axis = -1) -> Node:
-    x = tensor(a)
+def diff(a: Any, n: int = 1, axis: Axis = -1, prepend: Any = None, append: Any = None) -> Node:
+    if n < 0:
+        raise GraphError("bad-attribute", f"diff: the order must be non-negative, not {n}.")
+    builder = builder_of(a, prepend, append)
+    x = tensor(a, builder)
     k = axis_of("diff", axis, x.ndim)
+    if n and (prepend is not None or append is not None):
+        x = _extended(x, prepend, append, k)
     for _ in range(min(n, x.shape[k])):
         count = tuple([max(s - 1, 0) if j == k else s for j, s in enumerate(x.shape)])
         start = tuple([1 if j == k and s > 1 else 0 for j, s in enumerate(x.shape)])
         low = apply("slice", x, start=(0,) * x.ndim, count=count)
         x = apply("not_equal" if x.dtype == BOOL else "subtract", apply("slice", x, start=start, count=count), low)
     return x
+
+
+def _extended(x: Node, before: Any, after: Any, axis: int) -> Node:
+    """x between two arrays along an axis; a scalar stands for one element."""
+    def end(value: Any) -> Node:
+        node = tensor(value, x.builder)
+        one = [1 if k == axis else s for k, s in enumerate(x.shape)]
+        return node if node.ndim else apply("broadcast_to", node, shape=one)
+
+    parts = [end(before)] * (before is not None) + [x] + [end(after)] * (after is not None)
+    return apply("concat", *parts, axis=axis)
 
 
 @numpy_function("trapezoid", "trapz")
@@ -316,8 +309,9 @@ def fmin(x1: Any, x2: Any) -> Node:
 @numpy_function()
 def heaviside(x1: Any, x2: Any) -> Node:
     builder = builder_of(x1, x2)
-    x = tensor(x1, builder)
-    step = where(elementwise("greater", x, 0.0), 1.0, where(elementwise("less", x, 0.0), 0.0, x2))
+    x = floating(tensor(x1, builder))
+    low, high = full_like(x, 0.0), full_like(x, 1.0)
+    step = where(elementwise("greater", x, 0.0), high, where(elementwise("less", x, 0.0), low, x2))
     return where(isnan(x), x, step)
 
 
@@ -361,9 +355,10 @@ def allclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: 
 
 
 @numpy_function()
-def array_equal(a1: Any, a2: Any) -> Node:
+def array_equal(a1: Any, a2: Any, equal_nan: bool = False) -> Node:
     builder = builder_of(a1, a2)
     x, y = tensor(a1, builder), tensor(a2, builder)
     if x.shape != y.shape:
         return builder.constant(False)
-    return all_(elementwise("equal", x, y))
+    same = elementwise("equal", x, y)
+    return all_(elementwise("logical_or", same, elementwise("logical_and", isnan(x), isnan(y))) if equal_nan else same)

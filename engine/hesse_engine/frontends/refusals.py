@@ -29,3 +29,13 @@ def cut(what: str, instead: str) -> ArgumentTypeError:
 
 
 EXPLICIT = "Write t.item() for the number itself, a constant of the graph, or t.detach() for a constant array."
+
+
+API_VERSIONS = (None, "2021.12", "2022.12", "2023.12", "2024.12")
+
+
+def check_api_version(version: str | None) -> None:
+    """Refuse a version of the array API standard that is not one of ours; None is the newest."""
+    if version not in API_VERSIONS:
+        allowed = ", ".join([v for v in API_VERSIONS if v])
+        raise ArgumentTypeError("bad-type", f"The array API standard {version} is not offered; allowed: {allowed}.")

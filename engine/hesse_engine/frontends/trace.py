@@ -26,6 +26,7 @@ from hesse_engine.frontends.indexing import index
 from hesse_engine.frontends.memory import INPUT, Refusal, View
 from hesse_engine.frontends.operands import array_of, lower, no_rule, tensor
 from hesse_engine.frontends.operators import Operators
+from hesse_engine.frontends.refusals import check_api_version
 from hesse_engine.frontends.table import call
 from hesse_engine.frontends.values import Values
 from hesse_engine.ir.graph import BOOL, Array, Builder, DType, Graph, Limits, Node, Shape, apply
@@ -304,6 +305,7 @@ class Tracer(Operators, Conversions):
 
     # ---- protocols ---------------------------------------------------------------------------------------------------
     def __array_namespace__(self, *, api_version: str | None = None) -> ModuleType:
+        check_api_version(api_version)
         if not _namespace:
             raise no_rule("__array_namespace__ without a registered namespace")
         return importlib.import_module(_namespace[0])

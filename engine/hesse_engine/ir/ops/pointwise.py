@@ -109,7 +109,8 @@ def power(a: Operand, b: Operand) -> Node:
         weak = isinstance(b, (int, float)) or (b.ndim == 0 and b.dtype == a.dtype)
         if p is not None and weak and not math.isnan(p) and (isinstance(b, int) or a.is_floating):
             return apply("power_scalar", a, exponent=p)
-    return build_elementwise("power", (a, b), "float", {})
+    integral = all([x.dtype.kind in "iu" if isinstance(x, Node) else type(x) is int for x in (a, b)])
+    return build_elementwise("power", (a, b), "same" if integral else "float", {})
 
 
 def _build_power(*args: Any) -> Node:
