@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from hesse_engine.backend import opcodes as oc
+from hesse_engine.backend import special
 from hesse_engine.backend.opcodes import OPCODES, STRIP, VM_ROWS
 
 _NAME = re.compile(r"[a-z_]\w*")
@@ -40,6 +41,7 @@ FUNCTIONS: dict[str, tuple[str, str]] = {
     "sign": ("x", "ONE if x > ZERO else -ONE if x < ZERO else ZERO if x == ZERO else x"),
     "sigmoid": ("x", "(ONE if x >= ZERO else math.exp(-abs(x))) / (ONE + math.exp(-abs(x)))"),
     "softplus": ("x", "maximum(x, ZERO) + math.log1p(math.exp(-abs(x)))"),
+    **special.FUNCTIONS,
 }
 
 _ENTRY = f'''
@@ -291,7 +293,7 @@ def preamble(dtype: str, vectors: Sequence[str]) -> str:
         operands = "xs, ys" if name == "pow" else "xs"
         lanes = 4 if dtype == "float64" else 8
         functions.append(_VECTOR.format(name=name, dtype=dtype, operands=operands, lanes=lanes))
-    return "\n".join([head, *functions, _STRIP_SUM])
+    return "\n".join([head, special.head(), special.DOUBLE, *functions, _STRIP_SUM])
 
 
 def _rows(vectors: Sequence[str]) -> str:

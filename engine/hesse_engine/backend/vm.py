@@ -11,13 +11,14 @@ from types import ModuleType
 from typing import Any
 
 import llvmlite
+import llvmlite.binding
 import numba
 from llvmlite import ir
 from numba import config, njit, types
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
 from numba.extending import intrinsic
 
-from hesse_engine.backend import vecmath
+from hesse_engine.backend import special, vecmath
 from hesse_engine.backend.cache import locate
 from hesse_engine.backend.source import vm_source
 
@@ -113,10 +114,19 @@ def run_text(name: str, text: str) -> ModuleType:
     return module
 
 
+def add_symbols() -> tuple[str, ...]:
+    """Make the C functions of `special` known by name, which code from disk refers to; those that are missing."""
+    found, missing = special.addresses()
+    for name, address in found.items():
+        llvmlite.binding.add_symbol(name, address)
+    return missing
+
+
 def load_vm(dtype: str) -> tuple[Kernel, bool, str]:
     """(kernel, whether it came from disk, why it is not kept there)."""
     if config.DISABLE_JIT:
         raise RuntimeError("NUMBA_DISABLE_JIT is set")
+    add_symbols()
     text = vm_source(dtype, vecmath.available(dtype))
     # The hash covers what the text calls: the intrinsics, and the compilers.
     parts = [text, *[Path(p).read_text("utf-8") for p in (__file__, vecmath.__file__)]]
