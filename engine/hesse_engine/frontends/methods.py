@@ -12,6 +12,7 @@ from hesse_engine.frontends import (
     linear_algebra,
     manipulation,
     reductions,
+    special,
     torch_arrays,
     torch_functions,
     torch_neural,
