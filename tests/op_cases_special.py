@@ -14,7 +14,7 @@ from precision import Precision, beside, both, grid, joined, magnitudes, uniform
 INF, NAN = np.inf, np.nan
 
 
-# ---- exact functions, of mpf numbers -----------------------------------------------------------------------------------
+# ---- exact functions, of mpf numbers ---------------------------------------------------------------------------------
 def _erfcx(x: Any) -> Any:
     return MP.exp(x * x) * MP.erfc(x)
 
@@ -79,7 +79,7 @@ def _rel_entr(x: Any, y: Any) -> Any:
     return x * MP.log(x / y)
 
 
-# ---- cases -------------------------------------------------------------------------------------------------------------
+# ---- cases -----------------------------------------------------------------------------------------------------------
 def _inside(*shape: int, seed: int = 0) -> Array:
     return real(*shape, low=0.05, high=0.95, seed=seed)
 
@@ -143,7 +143,7 @@ SPECIAL_VALUES: dict[str, list[tuple[tuple[float, ...], float]]] = {
     "erfcx": [((0.0,), 1.0), ((INF,), 0.0), ((-INF,), INF), ((NAN,), NAN)],
     "erfinv": [((0.0,), 0.0), ((1.0,), INF), ((-1.0,), -INF), ((2.0,), NAN), ((NAN,), NAN)],
     "erfinv_slope": [((1.0,), INF), ((-1.0,), INF), ((2.0,), NAN), ((NAN,), NAN)],
-    "erfcinv": [((1.0,), 0.0), ((0.0,), INF), ((2.0,), -INF), ((-1.0,), NAN), ((NAN,), NAN)],
+    "erfcinv": [((1.0,), -0.0), ((0.0,), INF), ((2.0,), -INF), ((-1.0,), NAN), ((NAN,), NAN)],
     "ndtr": [((0.0,), 0.5), ((INF,), 1.0), ((-INF,), 0.0), ((NAN,), NAN)],
     "log_ndtr": [((-INF,), -INF), ((INF,), -0.0), ((NAN,), NAN)],
     "ndtri": [((0.0,), -INF), ((1.0,), INF), ((0.5,), 0.0), ((2.0,), NAN), ((NAN,), NAN)],
@@ -157,7 +157,7 @@ SPECIAL_VALUES: dict[str, list[tuple[tuple[float, ...], float]]] = {
     "gammainc": [((2.0, 0.0), 0.0), ((2.0, INF), 1.0), ((2.0, -1.0), NAN), ((-1.0, 1.0), NAN)],
     "gammaincc": [((2.0, 0.0), 1.0), ((2.0, INF), 0.0), ((2.0, -1.0), NAN), ((-1.0, 1.0), NAN)],
     "zeta": [((1.0, 2.0), INF), ((0.5, 2.0), NAN), ((2.0, 0.0), INF), ((2.0, -1.0), INF), ((2.5, -0.5), NAN)],
-    "i0": [((0.0,), 1.0), ((INF,), INF), ((-800.0,), INF), ((NAN,), NAN)],
+    "i0": [((0.0,), 1.0), ((INF,), NAN), ((-800.0,), INF), ((NAN,), NAN)],
     "i1": [((0.0,), 0.0), ((800.0,), INF), ((-800.0,), -INF), ((NAN,), NAN)],
     "i0e": [((0.0,), 1.0), ((INF,), 0.0), ((NAN,), NAN)],
     "i1e": [((0.0,), 0.0), ((INF,), 0.0), ((NAN,), NAN)],
@@ -166,7 +166,7 @@ SPECIAL_VALUES: dict[str, list[tuple[tuple[float, ...], float]]] = {
     "logit": [((0.0,), -INF), ((1.0,), INF), ((0.5,), 0.0), ((-1.0,), NAN), ((2.0,), NAN), ((NAN,), NAN)],
 }
 
-# ---- precision ---------------------------------------------------------------------------------------------------------
+# ---- precision -------------------------------------------------------------------------------------------------------
 TINY = np.array([5e-324, 1e-310, 2.3e-308, 1e-160, 1e-20, 1e-9])
 LINE = joined(both(joined(TINY, magnitudes(1e-6, 1.0, 12, signed=False))), uniform(-6, 6, 24))
 PROBABILITIES = joined(1e-20, 1e-8, 1e-3, 0.25, 0.5, 0.5000001, uniform(0.01, 0.99, 12), 1 - 1e-5, 1 - 1e-12)
@@ -174,7 +174,11 @@ INTERVAL = joined(both(joined(1e-20, 1e-9, uniform(0.0, 1.0, 8), 1 - 1e-5, 1 - 1
 ABOVE = joined(1e-20, 1e-5, uniform(0.05, 20.0, 20), beside(1.0), beside(2.0), 1e3, 1e8, 1e15)
 BESSEL = joined(both(joined(1e-20, 1e-9, 1e-3)), uniform(-30.0, 30.0, 20), 100.0, 300.0)
 PAIRS = grid(joined(1e-8, 0.3, 1.0, 2.5, 40.0), joined(1e-6, 0.7, 1.5, 30.0))
-CANCELS = "a difference of digammas"
+MODERATE = grid(joined(0.3, 1.0, 2.5, 40.0), joined(0.4, 0.7, 1.5, 25.0))
+SHAPES = grid(joined(0.5, 1.0, 2.5, 10.0), joined(1e-3, 0.3, 1.0, 3.0, 12.0))
+DIGAMMAS = "a value beside a zero of betaln; digamma(a) - digamma(a + b) loses (a + b) / b"
+DENSITY = "SciPy's value; a density made of logarithms"
+SCALED = "the derivative of exp(-|x|) I_n is the difference of neighbors, which loses 2 |x| in each order"
 
 PRECISION: dict[str, Precision] = {
     "gaussian": Precision(lambda x: MP.exp(-x * x / 2), (joined(LINE, uniform(-37, 37)),), (2, 3, 16)),
@@ -194,15 +198,20 @@ PRECISION: dict[str, Precision] = {
     "digamma": Precision(MP.digamma, (ABOVE,), (4, 8, 8)),
     "polygamma": Precision(lambda x: MP.psi(2, x), (ABOVE,), (8, 8, 8), attrs={"n": 2}),
     "gamma": Precision(MP.gamma, (joined(1e-20, 1e-5, uniform(0.05, 20.0, 20), 170.0),), (6, 8, 16)),
-    "betaln": Precision(_betaln, PAIRS, (16, 16, 16)),
-    "beta": Precision(MP.beta, PAIRS, (16, 16, 16)),
+    "betaln": Precision(_betaln, MODERATE, (300, 800, 1000), reason=DIGAMMAS),
+    "beta": Precision(MP.beta, MODERATE, (200, 800, 1500), reason=DIGAMMAS),
+    "gammainc": Precision(lambda a, x: MP.gammainc(a, 0, x, regularized=True), SHAPES, (64, 200, 200), fixed=(0,),
+                          reason=DENSITY),
+    "gammaincc": Precision(lambda a, x: MP.gammainc(a, x, MP.inf, regularized=True), SHAPES, (300, 200, 200), fixed=(0,),
+                           reason=DENSITY),
+    "zeta": Precision(MP.zeta, (SHAPES[0] + 1.5, SHAPES[1]), (16, 16, 16), fixed=(0,)),
     "i0": Precision(lambda x: MP.besseli(0, x), (BESSEL,), (8, 8, 8)),
     "i1": Precision(lambda x: MP.besseli(1, x), (BESSEL,), (8, 8, 8)),
     "bessel_i": Precision(lambda x: MP.besseli(2, x), (BESSEL,), (8, 8, 8), attrs={"n": 2}),
-    "i0e": Precision(_scaled_bessel(0), (BESSEL,), (8, 8, 8)),
-    "i1e": Precision(_scaled_bessel(1), (BESSEL,), (8, 8, 8)),
-    "bessel_ie": Precision(_scaled_bessel(2), (BESSEL,), (8, 8, 8), attrs={"n": 2}),
-    "entr": Precision(lambda x: -x * MP.log(x), (joined(TINY, magnitudes(1e-300, 1e300, 12, signed=False)),), (4, 4, 2)),
-    "rel_entr": Precision(_rel_entr, PAIRS, (4, 4, 4)),
+    "i0e": Precision(_scaled_bessel(0), (BESSEL,), (64, 1500, 2e5), reason=SCALED),
+    "i1e": Precision(_scaled_bessel(1), (BESSEL,), (64, 1500, 2e5), reason=SCALED),
+    "bessel_ie": Precision(_scaled_bessel(2), (BESSEL,), (64, 1500, 2e5), attrs={"n": 2}, reason=SCALED),
+    "entr": Precision(lambda x: -x * MP.log(x), (joined(TINY, magnitudes(count=12, signed=False)),), (4, 4, 2)),
+    "rel_entr": Precision(_rel_entr, PAIRS, (4, 8, 4)),
     "logit": Precision(lambda p: MP.log(p / (1 - p)), (PROBABILITIES,), (4, 4, 8)),
 }

@@ -33,6 +33,7 @@ class Precision:
     ulp: tuple[float, float, float]
     single: tuple[float, float, float] | None = None
     attrs: Mapping[str, Any] = field(default_factory=dict)
+    fixed: tuple[int, ...] = ()  # operands in which the row has no derivative
     reason: str = ""  # why a bound is above 16
 
     def __post_init__(self) -> None:

@@ -197,7 +197,7 @@ def d_logit(p):
 
 @njit(error_model="numpy")
 def d_zeta_positive(s, q):
-    total, least = 0.0, max(10.0, s)
+    total, least = 0.0, 10.0 + s
     if not q < 1e300:
         return q if q != q else math.pow(q, 1.0 - s) / (s - 1.0)
     while q < least:

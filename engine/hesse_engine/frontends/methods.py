@@ -12,7 +12,6 @@ from hesse_engine.frontends import (
     linear_algebra,
     manipulation,
     reductions,
-    special,
     torch_arrays,
     torch_functions,
     torch_neural,

@@ -191,7 +191,7 @@ def lgamma(x: Array) -> Array:
     if np.any(zeros):
         y = np.array(y)
         y[zeros] = [libm_lgamma()(v) for v in np.asarray(x)[zeros].tolist()]
-    return y
+    return np.where(np.isinf(x), np.inf, y)
 
 
 digamma = scipy_function("psi")
