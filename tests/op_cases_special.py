@@ -202,7 +202,7 @@ PRECISION: dict[str, Precision] = {
     "beta": Precision(MP.beta, MODERATE, (200, 800, 1500), reason=DIGAMMAS),
     "gammainc": Precision(lambda a, x: MP.gammainc(a, 0, x, regularized=True), SHAPES, (64, 200, 200), fixed=(0,),
                           reason=DENSITY),
-    "gammaincc": Precision(lambda a, x: MP.gammainc(a, x, MP.inf, regularized=True), SHAPES, (300, 200, 200), fixed=(0,),
+    "gammaincc": Precision(lambda a, x: MP.gammainc(a, x, regularized=True), SHAPES, (300, 200, 200), fixed=(0,),
                            reason=DENSITY),
     "zeta": Precision(MP.zeta, (SHAPES[0] + 1.5, SHAPES[1]), (16, 16, 16), fixed=(0,)),
     "i0": Precision(lambda x: MP.besseli(0, x), (BESSEL,), (8, 8, 8)),

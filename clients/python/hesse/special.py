@@ -35,7 +35,7 @@ _BINARY = (
     "multigammaln", "polygamma", "pseudo_huber", "rel_entr", "xlog1py", "xlogy",
 )
 _OTHER = ("log_softmax", "logsumexp", "softmax", "zeta")
-__all__ = sorted({*_UNARY, *_BINARY, *_OTHER})
+_NAMES = (*_UNARY, *_BINARY, *_OTHER)
 
 
 def _call(name: str, *args: Array, **kwargs: Any) -> Any:
@@ -60,10 +60,10 @@ def _named(name: str) -> Callable[..., Any]:
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__ and find(name, "numpy") is not None:
+    if name in _NAMES and find(name, "numpy") is not None:
         return globals().setdefault(name, _named(name))
     raise AttributeError(f"module 'hesse.special' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_NAMES})

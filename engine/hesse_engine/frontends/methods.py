@@ -12,6 +12,7 @@ from hesse_engine.frontends import (
     linear_algebra,
     manipulation,
     reductions,
+    special,
     torch_arrays,
     torch_functions,
     torch_neural,
@@ -83,6 +84,6 @@ def names() -> list[str]:
 
 
 __all__ = [
-    "find", "is_torch_call", "linear_algebra", "names", "torch_arrays", "torch_functions", "torch_neural",
+    "find", "is_torch_call", "linear_algebra", "names", "special", "torch_arrays", "torch_functions", "torch_neural",
     "torch_shapes",
 ]

@@ -1,7 +1,7 @@
 """Special functions: error functions, the normal distribution, gamma functions, Bessel functions of imaginary argument.
 
-Derivatives are ladders, so that no order cancels: with h(x) = exp(-x²/2), f_n(x) = exp(x²) iⁿerfc(x) (DLMF 7.18) and the
-modified Bessel functions I_n,
+Derivatives are ladders, so that no order cancels: with h(x) = exp(-x²/2), f_n(x) = exp(x²) iⁿerfc(x) (DLMF 7.18) and
+the modified Bessel functions I_n,
 
     erf' = 2 h²/√π,   f_n' = -2 (n + 1) f_{n+1},   lgamma' = psi_0,   psi_n' = psi_{n+1},   I_n' = (I_{n-1} + I_{n+1})/2
 

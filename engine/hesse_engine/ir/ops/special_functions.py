@@ -6,8 +6,8 @@ Where it has not, the stable forms are here. With h(x) = exp(-x²/2), the square
     erfc(x) = erfcx(x) h(x)²,   ndtr(x) = erfcx(-x/√2) h(x) / 2
     f_n(x) = exp(x²) iⁿerfc(x):  f_{n-2} = 2 n f_n + 2 x f_{n-1}, downwards by ratios for x > 1/2 and upwards below
 
-Sources: W. Gautschi, Computational aspects of three-term recurrence relations, SIAM Rev. 9 (1967), for f_n; F. Johansson,
-Rigorous high-precision computation of the Hurwitz zeta function, Numer. Algorithms 69 (2015), for Euler-Maclaurin.
+Sources: W. Gautschi, Computational aspects of three-term recurrence relations, SIAM Rev. 9 (1967), for f_n;
+F. Johansson, Rigorous high-precision computation of the Hurwitz zeta function, Numer. Algorithms 69 (2015), for Euler-Maclaurin.
 """
 
 from __future__ import annotations
