@@ -157,7 +157,7 @@ def d_scaled_erfc_integral(x, order):
     before, up = 1.1283791670955126, d_erfcx(x)
     if n == 0:
         return up
-    if x >= 0.5:
+    if x >= (1.0 if n == 1 else 0.5):
         steps = int(170.0 / (x * x)) + 20 + n
         ratio = 1.0 / (math.sqrt(x * x + 2.0 * steps) + x)
         for k in range(steps, 1, -1):

@@ -29,7 +29,6 @@ Partials = tuple[Node | float | None, ...]
 MAX_ORDER = 100  # of a polygamma function, an iterated integral or a Bessel function
 _TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
 _INVERSE_ROOT_TWO_PI = 1.0 / math.sqrt(2.0 * math.pi)
-_ROOT_TWO_OVER_PI = math.sqrt(2.0 / math.pi)
 _ROOT_HALF = math.sqrt(0.5)
 
 
@@ -118,9 +117,10 @@ def ndtr(y: Node, x: Node) -> Partials:
 @pointwise(functions.log_ndtr, vm="log_ndtr({0})")
 def log_ndtr(y: Node, x: Node) -> Partials:
     """ln ndtr(x), with all digits in both tails."""
-    # phi / ndtr, without either of them on the left, where both vanish
-    right = _INVERSE_ROOT_TWO_PI * gaussian(x) / ndtr(x)
-    return (where(x > 0.0, right, _ROOT_TWO_OVER_PI / erfcx(-_ROOT_HALF * x)),)
+    # phi / ndtr; on the left, where both vanish, as r - x with r = sqrt(2) f_1 / f_0 at -x / sqrt(2): no order cancels
+    right, u = _INVERSE_ROOT_TWO_PI * gaussian(x) / ndtr(x), -_ROOT_HALF * x
+    excess = (2.0 * _ROOT_HALF) * (scaled_erfc_integral(u, n=1) / erfcx(u))
+    return (where(x > 0.0, right, excess - x),)
 
 
 @pointwise(scipy_function("ndtri"), vm="ndtri({0})", domain="0 <= p <= 1")
@@ -274,4 +274,4 @@ def rel_entr(z: Node, x: Node, y: Node) -> Partials:
 def logit(y: Node, p: Node) -> Partials:
     """ln(p / (1 - p)), the inverse of sigmoid; ±inf at 1 and 0."""
     outside = apply("logical_or", p < 0.0, p > 1.0)
-    return (where(outside, math.nan, 1.0 / (p * (1.0 - p))),)
+    return (where(outside, math.nan, 1.0 / p + 1.0 / (1.0 - p)),)  # 1 / (p (1 - p)) gives 0 inf in higher orders

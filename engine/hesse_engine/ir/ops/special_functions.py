@@ -4,10 +4,11 @@ Where it has not, the stable forms are here. With h(x) = exp(-x²/2), the square
 
     erfcx(x) = 2 / h(x)² - erfcx(-x)                       below 0, where exp(x²) of a rounded x² has lost its digits
     erfc(x) = erfcx(x) h(x)²,   ndtr(x) = erfcx(-x/√2) h(x) / 2
-    f_n(x) = exp(x²) iⁿerfc(x):  f_{n-2} = 2 n f_n + 2 x f_{n-1}, downwards by ratios for x > 1/2 and upwards below
+    f_n(x) = exp(x²) iⁿerfc(x):  f_{n-2} = 2 n f_n + 2 x f_{n-1}, downwards by ratios for x > 1/2 (1 for n = 1), else upwards
 
 Sources: W. Gautschi, Computational aspects of three-term recurrence relations, SIAM Rev. 9 (1967), for f_n;
-F. Johansson, Rigorous high-precision computation of the Hurwitz zeta function, Numer. Algorithms 69 (2015), for Euler-Maclaurin.
+F. Johansson, Rigorous high-precision computation of the Hurwitz zeta function, Numer. Algorithms 69 (2015), for the VM's
+Euler-Maclaurin sum.
 """
 
 from __future__ import annotations
@@ -139,15 +140,16 @@ def scaled_erfc_integral(x: Array, *, n: int) -> Array:
     up = value
     for k in range(1, n + 1):
         up, before = (before - 2.0 * x * up) / (2.0 * k), up
-    down = np.maximum(x, 0.5)
-    steps = int(np.max(170.0 / (down * down), initial=0.0, where=x >= 0.5)) + 20 + n
+    least = 1.0 if n == 1 else 0.5  # below it, the upward recurrence is short enough to keep its digits
+    down = np.maximum(x, least)
+    steps = int(np.max(170.0 / (down * down), initial=0.0, where=x >= least)) + 20 + n
     root = np.sqrt(down * down + 2.0 * steps)
     ratio = 1.0 / (root + down)  # of f_steps to f_{steps-1}
     for k in range(steps, 1, -1):
         value = value * ratio if k <= n else value
         ratio = 1.0 / (2.0 * (down + k * ratio))
     value = value * ratio if n else value
-    return np.where(x >= 0.5, value, up)
+    return np.where(x >= least, value, up)
 
 
 def _tail_slope(tail: Array, y: Array) -> Array:
@@ -191,6 +193,7 @@ def lgamma(x: Array) -> Array:
     if np.any(zeros):
         y = np.array(y)
         y[zeros] = [libm_lgamma()(v) for v in np.asarray(x)[zeros].tolist()]
+    y = np.where(np.abs(x) < 1e-290, -np.log(np.abs(x)), y)
     return np.where(np.isinf(x), np.inf, y)
 
 
