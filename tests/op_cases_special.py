@@ -120,6 +120,7 @@ SPECIAL: dict[str, tuple[Case, ...]] = {
     "entr": unary(lambda x: -x * MP.log(x), positive),
     "rel_entr": binary(_rel_entr, positive, positive),
     "logit": unary(lambda p: MP.log(p / (1 - p)), _inside),
+    "logit_slope": unary(lambda p: 1 / (p * (1 - p)), _inside),
 }
 
 
@@ -163,6 +164,7 @@ SPECIAL_VALUES: dict[str, list[tuple[tuple[float, ...], float]]] = {
     "i1e": [((0.0,), 0.0), ((INF,), 0.0), ((NAN,), NAN)],
     "entr": [((0.0,), 0.0), ((-1.0,), -INF), ((INF,), -INF), ((NAN,), NAN)],
     "rel_entr": [((0.0, 0.0), 0.0), ((0.0, 1.0), 0.0), ((1.0, 0.0), INF), ((-1.0, 1.0), INF), ((1.0, 1.0), 0.0)],
+    "logit_slope": [((0.0,), INF), ((1.0,), INF), ((-1.0,), NAN), ((2.0,), NAN), ((NAN,), NAN), ((0.5,), 4.0)],
     "logit": [((0.0,), -INF), ((1.0,), INF), ((0.5,), 0.0), ((-1.0,), NAN), ((2.0,), NAN), ((NAN,), NAN)],
 }
 
@@ -214,4 +216,5 @@ PRECISION: dict[str, Precision] = {
     "entr": Precision(lambda x: -x * MP.log(x), (joined(TINY, magnitudes(count=12, signed=False)),), (4, 4, 2)),
     "rel_entr": Precision(_rel_entr, PAIRS, (4, 8, 4)),
     "logit": Precision(lambda p: MP.log(p / (1 - p)), (PROBABILITIES,), (4, 4, 8)),
+    "logit_slope": Precision(lambda p: 1 / (p * (1 - p)), (PROBABILITIES,), (4, 8, 16)),
 }

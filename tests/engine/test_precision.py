@@ -3,8 +3,8 @@ interpreter and by the VM, in float64 and in float32, over its domain: extremes,
 
 A row is stated in a dict `PRECISION` of its family's module of cases (`op_cases_transcendental`, `op_cases_rounding`,
 `op_cases_special`, ...): name -> `precision.Precision(f, points, ulp)`, where `f` is the exact function of mpf
-operands, `points` has one array for each operand, and `ulp` bounds the value, the first and the second derivatives, for all
-operands. A row without derivatives is checked for its value only. `test_every_pointwise_row_is_stated` fails where a
+operands, `points` has one array for each operand, and `ulp` bounds the value, the first and the second derivatives, for
+all operands. A row without derivatives is checked for its value only. `test_every_pointwise_row_is_stated` fails where a
 floating pointwise row has no entry. docs/accuracy.md prints the bounds.
 """
 

@@ -93,7 +93,7 @@ _PLAIN = [("erf", "erf", 1), ("erfinv", "erfinv", 1), ("erfcinv", "erfcinv", 1),
           ("rel_entr", "rel_entr", 2), ("gammainc", "gammainc", 2), ("gammaincc", "gammaincc", 2)]
 # rows with text of their own: (row, operands)
 _OWN = [("gaussian", "x"), ("erfc", "x"), ("erfcx", "x"), ("ndtr", "x"), ("log_ndtr", "x"), ("erfinv_slope", "x"),
-        ("ndtri_slope", "x"), ("lgamma", "x"), ("logit", "x"), ("zeta", "x, y"), ("polygamma", "x, y"),
+        ("ndtri_slope", "x"), ("lgamma", "x"), ("logit", "x"), ("logit_slope", "x"), ("zeta", "x, y"), ("polygamma", "x, y"),
         ("scaled_erfc_integral", "x, y")]
 
 FUNCTIONS: dict[str, tuple[str, str]] = {
@@ -194,6 +194,10 @@ def d_lgamma(x):
 @njit(error_model="numpy")
 def d_logit(p):
     return math.log1p((p - 0.5) * 2.0 / (1.0 - p)) if abs(p - 0.5) < 0.25 else math.log(p / (1.0 - p))
+
+@njit(error_model="numpy")
+def d_logit_slope(p):
+    return 1.0 / (p * (1.0 - p)) if p >= 0.0 and p <= 1.0 else np.nan
 
 @njit(error_model="numpy")
 def d_zeta_positive(s, q):

@@ -273,5 +273,11 @@ def rel_entr(z: Node, x: Node, y: Node) -> Partials:
            vm="logit({0})", domain="0 <= p <= 1")
 def logit(y: Node, p: Node) -> Partials:
     """ln(p / (1 - p)), the inverse of sigmoid; ±inf at 1 and 0."""
-    outside = apply("logical_or", p < 0.0, p > 1.0)
-    return (where(outside, math.nan, 1.0 / p + 1.0 / (1.0 - p)),)  # 1 / (p (1 - p)) gives 0 inf in higher orders
+    return (logit_slope(p),)
+
+
+@pointwise(in_double(lambda p: np.where((p < 0) | (p > 1), np.nan, 1.0 / (p * (1.0 - p)))), vm="logit_slope({0})",
+           domain="0 <= p <= 1")
+def logit_slope(y: Node, p: Node) -> Partials:
+    """1 / (p (1 - p)), the derivative of logit; inf at 0 and 1, NaN beyond."""
+    return ((2.0 * p - 1.0) * apply("square", y),)

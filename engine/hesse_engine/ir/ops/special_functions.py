@@ -4,11 +4,11 @@ Where it has not, the stable forms are here. With h(x) = exp(-x²/2), the square
 
     erfcx(x) = 2 / h(x)² - erfcx(-x)                       below 0, where exp(x²) of a rounded x² has lost its digits
     erfc(x) = erfcx(x) h(x)²,   ndtr(x) = erfcx(-x/√2) h(x) / 2
-    f_n(x) = exp(x²) iⁿerfc(x):  f_{n-2} = 2 n f_n + 2 x f_{n-1}, downwards by ratios for x > 1/2 (1 for n = 1), else upwards
+    f_n(x) = exp(x²) iⁿerfc(x):  f_{n-2} = 2 n f_n + 2 x f_{n-1}, downwards by ratios where x > 1/2 (1 if n = 1)
 
 Sources: W. Gautschi, Computational aspects of three-term recurrence relations, SIAM Rev. 9 (1967), for f_n;
-F. Johansson, Rigorous high-precision computation of the Hurwitz zeta function, Numer. Algorithms 69 (2015), for the VM's
-Euler-Maclaurin sum.
+F. Johansson, Rigorous high-precision computation of the Hurwitz zeta function, Numer. Algorithms 69 (2015), for the
+VM's Euler-Maclaurin sum.
 """
 
 from __future__ import annotations
