@@ -91,7 +91,7 @@ PRECISION: dict[str, Precision] = {
     "remainder": Precision(_remainder, PAIRS, (0.5, 0.5, 0)),
     "fmod": Precision(_fmod, PAIRS, (0, 0.5, 0)),
     "copysign": Precision(_copysign, SIGNS, (0, 0, 0)),
-    "nextafter": Precision(_nextafter, (WIDE, np.ones_like(WIDE)), (0, 0, 0)),
+    "nextafter": Precision(_nextafter, (WIDE, np.ones_like(WIDE)), (0, 0, 0), (1, 0, 0)),
     "fmax": Precision(max, (PAIRS[0], 1.5 * PAIRS[1]), (0, 0, 0)),
     "fmin": Precision(min, (PAIRS[0], 1.5 * PAIRS[1]), (0, 0, 0)),
 }

@@ -9,8 +9,7 @@ from hesse_engine.backend import opcodes as oc
 from hesse_engine.backend.opcodes import BINARY, OPCODES, STRIP, UNARY, VM_ROWS
 from hesse_engine.ir.ops.transcendental import SERIES
 
-ROWS_TOGETHER = 12
-_INNER = '@njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)'
+ROWS_TOGETHER = 6  # rows in one function: the compiler takes 30% longer over all of them in one
 _NAME = re.compile(r"[a-z_]\w*")
 _HEAD = '''"""Generated from the op table of hesse_engine: the strip VM for {dtype}."""
 import math
@@ -18,16 +17,17 @@ import numpy as np
 from numba import int64, njit
 from hesse_engine.backend.vm import load_{dtype} as load, store_{dtype} as store
 from hesse_engine.backend.vm import load_float64, store_float64, load_int64, store_int64, load_uint8, store_uint8
-from hesse_engine.backend.vm import load_int32
+from hesse_engine.backend.vm import load_int32, outlined
 
 F = np.{dtype}
+inner = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 ZERO, ONE, LN2 = F(0), F(1), F(math.log(2.0))
 '''
 
 # NaN, infinities and signed zeros as NumPy's: the first comparison of maximum and minimum lets a NaN of `a` through, a
 # NaN of `b` makes it false.
 _FUNCTIONS = '''
-@njit(error_model="numpy")
+@inner
 def {name}({parameters}):
     return {body}
 '''
@@ -55,34 +55,37 @@ FUNCTIONS: dict[str, tuple[str, str]] = {
 # Functions of more than one line. `unit` and `inversion` scale both operands by the larger one, so that squares neither
 # overflow nor underflow; `cbrt` takes one step of Newton's method from a power; remainders are NumPy's of C's.
 _LONG_FUNCTIONS = '''
-@njit(error_model="numpy")
+@inner
 def unit(x, y):
     largest = maximum(abs(x), abs(y))
     size = ONE if largest == ZERO else largest
     s, t = x / size, y / size
     return s if s == ZERO else s / math.sqrt(s * s + t * t)
 
-@njit(error_model="numpy")
+@inner
 def inversion(x, y):
     largest = maximum(abs(x), abs(y))
     size = ONE if largest == ZERO else largest
     s, t = x / size, y / size
     return s if s == ZERO else s / (s * s + t * t) / size
 
-@njit(error_model="numpy")
+@inner
 def cbrt(x):
+    outlined()
     y = math.copysign(math.pow(abs(x), F(1 / 3)), x)
     return y - (y - x / y / y) / F(3) if x != ZERO and abs(x) < math.inf else x
 
-@njit(error_model="numpy")
+@inner
 def remainder(x, y):
+    outlined()
     m = np.fmod(x, y)
     if m == ZERO:
         return math.copysign(m, y)
     return m + y if (m < ZERO) != (y < ZERO) else m
 
-@njit(error_model="numpy")
+@inner
 def floor_divide(x, y):
+    outlined()
     if y == ZERO:
         return x / y
     m = np.fmod(x, y)
@@ -94,8 +97,9 @@ def floor_divide(x, y):
     whole = np.floor(quotient)
     return whole + ONE if quotient - whole > F(0.5) else whole
 
-@njit(error_model="numpy")
+@inner
 def quarter_turns(x, quarters):
+    outlined()
     x -= 2.0 * np.rint(0.5 * x)
     nearest = np.rint(2.0 * x)
     r = math.pi * (x - 0.5 * nearest)
@@ -103,8 +107,9 @@ def quarter_turns(x, quarters):
     y = math.cos(r) if turns & 1 else math.sin(r)
     return -y if turns & 2 else y
 
-@njit(error_model="numpy")
+@inner
 def sinc(value, v):
+    outlined()
     x, order, scale = np.float64(value), int64(v), 1.0
     z = math.pi * x
     for _ in range(order):
@@ -297,7 +302,7 @@ def vm(table, buffers, work):
 
 # T <- T + T' in place, rows of tiles part, part + parts, ...: both tiles of a pair are in the cache.
 _ADD_TRANSPOSE = '''
-@njit(error_model="numpy")
+@inner
 def add_transpose(at, n, part, parts):
     for i0 in range(64 * part, n, 64 * parts):
         for j0 in range(0, i0 + 1, 64):
@@ -311,7 +316,7 @@ def add_transpose(at, n, part, parts):
 
 # Eight partial sums in float64, added in pairs: one order on every machine, and eight lanes for the vectorizer.
 _STRIP_SUM = '''
-@njit(error_model="numpy")
+@inner
 def strip_sum(of, m):
     p0 = p1 = p2 = p3 = p4 = p5 = p6 = p7 = 0.0
     whole = m // 8
@@ -334,8 +339,9 @@ def strip_sum(of, m):
 _VECTOR = '''
 lanes_{name}, lane_{name} = lanes("{name}", "{dtype}"), lane("{name}", "{dtype}")
 
-@njit(error_model="numpy")
+@inner
 def strip_{name}(r, {operands}, m):
+    outlined()
     whole = m - m % {lanes}
     for k in range(0, whole, {lanes}):
         lanes_{name}(r, {operands}, k)
@@ -392,13 +398,13 @@ def _rows(vectors: Sequence[str]) -> str:
     parts = [rows[k:k + ROWS_TOGETHER] for k in range(0, len(rows), ROWS_TOGETHER)]
     lines: list[str] = []
     for number, part in enumerate(parts):
-        lines += [_INNER, f"def rows_{number}(op, m, pointers, d, a, b, c, v):", "    rs = load_int64(pointers, d)"]
+        lines += ["@inner", f"def rows_{number}(op, m, pointers, d, a, b, c, v):", "    rs = load_int64(pointers, d)"]
         for keyword, (name, row) in zip(["if"] + ["elif"] * len(part), part, strict=False):
             lines.append(f"    {keyword} op == {OPCODES[name]}:  # {name}")
             operands = "xyz"[: row.arity or 0]
             lines += [f"        {p}s = load_int64(pointers, {s})" for p, s in zip(operands, "abc", strict=False)]
             lines += ["        " + line for line in pass_lines(name, vectors)]
-    lines += [_INNER, "def row_op(op, m, pointers, d, a, b, c, v):"]
+    lines += ["@inner", "def row_op(op, m, pointers, d, a, b, c, v):"]
     for number, part in enumerate(parts):
         lines += [f"    {'elif' if number else 'if'} op <= {OPCODES[part[-1][0]]}:",
                   f"        rows_{number}(op, m, pointers, d, a, b, c, v)"]
