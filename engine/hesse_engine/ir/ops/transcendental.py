@@ -179,9 +179,8 @@ def _inversion(a: Any, b: Any) -> Any:
 @pointwise(quiet(_inversion), vm="inversion({0}, {1})", kink="at (0, 0) value and derivatives are 0")
 def inversion(y: Node, a: Node, b: Node) -> Partials:
     """a / (a² + b²), the derivative of atan2; 0 at (0, 0)."""
-    r = _length(a, b)
-    # (b² - a²) / r⁴ and -2 a b / r⁴
-    return ((b - a) / r / r) * ((b + a) / r / r), -2.0 * (y * inversion(b, a))
+    other = inversion(b, a)
+    return square(other) - square(y), -2.0 * (y * other)
 
 
 def _xlogy(x: Any, y: Any) -> Any:
@@ -215,7 +214,8 @@ def xlog1py(z: Node, x: Node, y: Node) -> Partials:
 
 def _gap(a: Node, b: Node) -> Node:
     """a - b, 0 where both are the same infinity."""
-    return where(apply("equal", a, b), 0.0, a - b)
+    is_same = apply("logical_and", apply("equal", a, b), apply("isinf", a))
+    return where(is_same, 0.0, a - b)
 
 
 @pointwise(quiet(np.logaddexp), vm="logaddexp({0}, {1})",
