@@ -14,7 +14,7 @@ import numpy as np
 
 from oracles import MP, Array
 
-DIGITS, MOST_DIGITS = 80, 10_000
+DIGITS, MOST_DIGITS = 80, 4_000
 Exact = Callable[..., Any]
 
 
@@ -62,7 +62,7 @@ def derivative(f: Exact, point: Sequence[float], slots: tuple[int, ...]) -> Any:
         if last is not None and abs(found - last) <= close and (found or digits > 1000):
             return found
         digits, last = 2 * digits, found
-    raise ArithmeticError(f"no exact derivative {slots} at {list(point)}")
+    return None  # a jump or a pole: the difference grows with the digits
 
 
 def _difference(f: Exact, x: list[Any], slots: tuple[int, ...], digits: int) -> Any:

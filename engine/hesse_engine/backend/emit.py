@@ -282,10 +282,12 @@ class Emitter:
         if node.op == "power_scalar":
             self.emit_power(node.attrs["exponent"], to, operands[0])
         else:
-            count, scalars = len(operands), ROWS[node.op].scalars
-            immediate = bits(float(node.attrs[scalars[0]])) if scalars else 0
-            self.code += (OPCODES[node.op], to, operands[0], operands[1] if count > 1 else 0,
-                          operands[2] if count > 2 else 0, immediate)
+            count = len(operands)
+            scalars = ROWS[node.op].scalars
+            self.code += (
+                OPCODES[node.op], to, operands[0], operands[1] if count > 1 else 0, operands[2] if count > 2 else 0,
+                bits(float(node.attrs[scalars[0]])) if scalars else 0,
+            )
         self.registers[node] = to
         if at is not None and not is_direct:
             self.store(node, to)

@@ -93,8 +93,8 @@ _PLAIN = [("erf", "erf", 1), ("erfinv", "erfinv", 1), ("erfcinv", "erfcinv", 1),
           ("rel_entr", "rel_entr", 2), ("gammainc", "gammainc", 2), ("gammaincc", "gammaincc", 2)]
 # rows with text of their own: (row, operands)
 _OWN = [("gaussian", "x"), ("erfc", "x"), ("erfcx", "x"), ("ndtr", "x"), ("log_ndtr", "x"), ("erfinv_slope", "x"),
-        ("ndtri_slope", "x"), ("lgamma", "x"), ("logit", "x"), ("logit_slope", "x"), ("zeta", "x, y"), ("polygamma", "x, y"),
-        ("scaled_erfc_integral", "x, y")]
+        ("ndtri_slope", "x"), ("lgamma", "x"), ("logit", "x"), ("logit_slope", "x"), ("zeta", "x, y"),
+        ("polygamma", "x, y"), ("scaled_erfc_integral", "x, y")]
 
 FUNCTIONS: dict[str, tuple[str, str]] = {
     **{row: ("x", f"F(c_{entry}(float64(x), SKIP))") for row, entry, n in _PLAIN if n == 1},
@@ -112,8 +112,9 @@ _BERNOULLI = (1 / 12, -1 / 720, 1 / 30240, -1 / 1209600, 1 / 47900160, -691 / 13
 
 # The same equations as in ir.ops.special_functions, element by element, in float64.
 DOUBLE = f'''
-@njit(error_model="numpy")
+@inner
 def d_gaussian(x):
+    outlined()
     c = min(max(x, -40.0), 40.0)
     high = {SPLIT} * c
     high = high - (high - c)
@@ -121,29 +122,33 @@ def d_gaussian(x):
     lost = ((high * high - rounded) + 2.0 * high * low) + low * low
     return math.exp(-0.5 * rounded) * (1.0 - 0.5 * lost) if x == x else x
 
-@njit(error_model="numpy")
+@inner
 def d_erfc(x):
+    outlined()
     if not x > 0.5:
         return c_erfc(x, SKIP)
     h = d_gaussian(x)
     return c_erfcx(x, SKIP) * h * h
 
-@njit(error_model="numpy")
+@inner
 def d_erfcx(x):
+    outlined()
     if not x < 0.0:
         return c_erfcx(x, SKIP)
     h = d_gaussian(x)
     return 2.0 / h / h - c_erfcx(-x, SKIP)
 
-@njit(error_model="numpy")
+@inner
 def d_ndtr(x):
+    outlined()
     if x < -1.0 or x > 1.0:
         tail = 0.5 * c_erfcx(abs(x) * ROOT_HALF, SKIP) * d_gaussian(x)
         return tail if x < 0.0 else 1.0 - tail
     return 0.5 + 0.5 * c_erf(x * ROOT_HALF, SKIP)
 
-@njit(error_model="numpy")
+@inner
 def d_log_ndtr(x):
+    outlined()
     if x < -1e150:
         return -0.5 * x * x
     if x < -1.0 or x > 1.0:
@@ -151,8 +156,9 @@ def d_log_ndtr(x):
         return math.log(scaled) - 0.5 * x * x if x < 0.0 else math.log1p(-scaled * d_gaussian(x))
     return math.log1p(-0.5 * c_erfc(x * ROOT_HALF, SKIP))
 
-@njit(error_model="numpy")
+@inner
 def d_scaled_erfc_integral(x, order):
+    outlined()
     n = int(order)
     before, up = 1.1283791670955126, d_erfcx(x)
     if n == 0:
@@ -169,21 +175,24 @@ def d_scaled_erfc_integral(x, order):
         up, before = (before - 2.0 * x * up) / (2.0 * k), up
     return up
 
-@njit(error_model="numpy")
+@inner
 def d_erfinv_slope(x):
+    outlined()
     size = abs(x)
     if size == 1.0:
         return np.inf
     return 0.886226925452758 * c_erfcx(abs(c_erfinv(x, SKIP)), SKIP) / (1.0 - size)
 
-@njit(error_model="numpy")
+@inner
 def d_ndtri_slope(x):
+    outlined()
     if x == 0.0 or x == 1.0:
         return np.inf
     return c_erfcx(abs(c_ndtri(x, SKIP)) * ROOT_HALF, SKIP) * 1.2533141373155001 / min(x, 1.0 - x)
 
-@njit(error_model="numpy")
+@inner
 def d_lgamma(x):
+    outlined()
     is_one = abs(x - 1.0) < 0.25
     if is_one or abs(x - 2.0) < 0.25:
         t = x - 1.0 if is_one else x - 2.0
@@ -191,16 +200,19 @@ def d_lgamma(x):
         return near - math.log1p(t) if is_one else near
     return c_lgamma(x)
 
-@njit(error_model="numpy")
+@inner
 def d_logit(p):
+    outlined()
     return math.log1p((p - 0.5) * 2.0 / (1.0 - p)) if abs(p - 0.5) < 0.25 else math.log(p / (1.0 - p))
 
-@njit(error_model="numpy")
+@inner
 def d_logit_slope(p):
+    outlined()
     return 1.0 / (p * (1.0 - p)) if p >= 0.0 and p <= 1.0 else np.nan
 
-@njit(error_model="numpy")
+@inner
 def d_zeta_positive(s, q):
+    outlined()
     total, least = 0.0, 10.0 + s
     if not q < 1e300:
         return q if q != q else math.pow(q, 1.0 - s) / (s - 1.0)
@@ -217,8 +229,9 @@ def d_zeta_positive(s, q):
         k += 2.0
     return total
 
-@njit(error_model="numpy")
+@inner
 def d_zeta(s, q):
+    outlined()
     if s != s or q != q:
         return np.nan
     if s == 1.0:
@@ -233,16 +246,18 @@ def d_zeta(s, q):
         return np.nan
     return d_zeta_negative(s, q)
 
-@njit(error_model="numpy")
+@inner
 def d_zeta_negative(s, x):
+    outlined()
     d = x - np.rint(x)
     above, below = (d, 1.0 - d) if d >= 0.0 else (1.0 + d, -d)
     sign = 1.0 if s % 2.0 == 0.0 else -1.0
     mirrored = d_zeta_positive(s, below) - d_zeta_positive(s, max(1.0 - x, 1.0))
     return d_zeta_positive(s, above) + sign * mirrored
 
-@njit(error_model="numpy")
+@inner
 def d_polygamma(x, order):
+    outlined()
     n = int(order)
     s = n + 1.0
     factor = 1.0 if n % 2 else -1.0

@@ -63,6 +63,17 @@ load_int32 = _loader(types.int32, ir.IntType(32), 4)
 load_uint8, store_uint8 = _loader(types.uint8, ir.IntType(8), 1), _storer(types.uint8, ir.IntType(8), 1)
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def outlined(typing_context: Any) -> Any:
+    """Keep the function that calls this out of its callers: compiled once, not once for each use."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
 class _Locator:
     """Where Numba is to keep a function. The name holds the hash of the source, so nothing has to be compared."""
 

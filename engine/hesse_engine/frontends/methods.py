@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hesse_engine.frontends import (
+    elementary,
     linear_algebra,
     manipulation,
     reductions,
@@ -84,6 +85,6 @@ def names() -> list[str]:
 
 
 __all__ = [
-    "find", "is_torch_call", "linear_algebra", "names", "special", "torch_arrays", "torch_functions", "torch_neural",
-    "torch_shapes",
+    "elementary", "find", "is_torch_call", "linear_algebra", "names", "special", "torch_arrays", "torch_functions",
+    "torch_neural", "torch_shapes",
 ]
