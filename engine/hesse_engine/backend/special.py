@@ -213,13 +213,18 @@ def d_logit_slope(p):
 @inner
 def d_zeta_positive(s, q):
     outlined()
-    total, least = 0.0, 10.0 + s
+    total, least = 0.0, 10.0 + min(s, 200.0)
     if not q < 1e300:
         return q if q != q else math.pow(q, 1.0 - s) / (s - 1.0)
     while q < least:
-        total += math.pow(q, -s)
+        term = math.pow(q, -s)
+        total += term
         q += 1.0
+        if s > 1.5 and term <= 1e-18 * total:
+            return total
     term = math.pow(q, -s)
+    if term == 0.0:
+        return total
     total += math.pow(q, 1.0 - s) / (s - 1.0) + 0.5 * term
     term *= s / q
     k = 1.0
