@@ -6,6 +6,7 @@ import gc
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,6 +66,9 @@ GROUPS = {
 }
 
 
+ATTRIBUTES: dict[tuple[str, ...], dict[str, Any]] = {("exponent",): {"exponent": 1.5}, ("n",): {"n": 2}}
+
+
 @pytest.mark.parametrize(("group", "dtype", "vectors"), [
     *[(group, dtype, True) for group in GROUPS for dtype in (FLOAT64, FLOAT32)], ("functions", FLOAT64, False),
 ], ids=str)
@@ -83,7 +87,7 @@ def test_every_row_has_the_bits_of_the_vm(
     for name in GROUPS[group]:
         arity = oc.VM_ROWS[name].arity
         operands = (truths if name.startswith("logical") else [truths[0], *floats] if name == "where" else floats)
-        result = apply(name, *operands[:arity], **({"exponent": 1.5} if name == "power_scalar" else {}))
+        result = apply(name, *operands[:arity], **ATTRIBUTES.get(oc.VM_ROWS[name].attrs, {}))
         outputs.append(result)
         if result.dtype.kind == "f":
             outputs += [result * 2.0 - floats[-1], apply("sum", result + 1.0)]

@@ -76,7 +76,7 @@ def plan(
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("numpy", "cli"):
+    if name in ("numpy", "special", "cli"):
         import importlib
 
         return importlib.import_module(f"hesse.{name}")

@@ -12,6 +12,7 @@ from hesse_engine.backend import opcodes as oc
 from hesse_engine.backend.axes import Axes, Strides, plan_axes
 from hesse_engine.backend.opcodes import OPCODES
 from hesse_engine.ir.graph import Array, Node
+from hesse_engine.ir.rows import ROWS
 from hesse_engine.structure.forms import contiguous
 from hesse_engine.structure.regions import Cut, Region, Sink, Table
 
@@ -282,8 +283,10 @@ class Emitter:
             self.emit_power(node.attrs["exponent"], to, operands[0])
         else:
             count = len(operands)
+            scalars = ROWS[node.op].scalars
             self.code += (
-                OPCODES[node.op], to, operands[0], operands[1] if count > 1 else 0, operands[2] if count > 2 else 0, 0
+                OPCODES[node.op], to, operands[0], operands[1] if count > 1 else 0, operands[2] if count > 2 else 0,
+                bits(float(node.attrs[scalars[0]])) if scalars else 0,
             )
         self.registers[node] = to
         if at is not None and not is_direct:

@@ -22,7 +22,9 @@ from hesse_engine.ir.graph import Array
 _ROW_NAMES = tuple(VM_ROWS)
 _ACCESS = re.compile(r"\b((load|store)_(byte_|table_|)(\d+))\(")
 _CALLS = re.compile(r"([a-z_][\w.]*)\(")
-_ARITHMETIC = frozenset({"math.sqrt", "abs", "maximum", "minimum", "sign"})  # calls that a vectorized loop may hold
+# calls that a vectorized loop may hold
+_ARITHMETIC = frozenset({"math.sqrt", "abs", "maximum", "minimum", "sign", "np.floor", "np.ceil", "np.trunc", "np.rint",
+                         "unit", "inversion"})
 _ADDING = (oc.ACCUMULATE, oc.ADD, oc.SCATTER)
 Instruction = tuple[int, int, int, int, int]  # opcode, d, a, b, c
 

@@ -28,6 +28,11 @@ OPCODES["convert"] = OPCODES["stop_gradient"]  # a boolean is 0.0 or 1.0 already
 ARITY: tuple[int, ...] = tuple([row.arity or 0 for row in VM_ROWS.values()])
 COUNT = FIRST_ROW + len(VM_ROWS)
 
+# The functions of vector libraries that the VM calls, of one operand and of two: names of C's.
+UNARY = ("exp", "expm1", "log", "log1p", "sin", "cos", "tan", "tanh", "cosh", "sinh", "asin", "acos", "atan", "asinh",
+         "acosh", "atanh", "log2", "log10", "exp2", "cbrt", "erf", "erfc")
+BINARY = ("pow", "atan2", "hypot")
+
 # Words of a table's header; then the outer lengths, the code and the addresses.
 (PROLOGUE, CODE_COUNT, ADDRESS_COUNT, RANK, INNER, BLOCK, POOL, POINTERS, CURSORS, INDICES, PARTIALS, CODE_AT,
  ADDRESSES_AT) = range(13)

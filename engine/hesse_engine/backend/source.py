@@ -6,8 +6,11 @@ import re
 from collections.abc import Sequence
 
 from hesse_engine.backend import opcodes as oc
-from hesse_engine.backend.opcodes import OPCODES, STRIP, VM_ROWS
+from hesse_engine.backend import special
+from hesse_engine.backend.opcodes import BINARY, OPCODES, STRIP, UNARY, VM_ROWS
+from hesse_engine.ir.ops.transcendental import SERIES
 
+ROWS_TOGETHER = 6  # rows in one function: the compiler takes 30% longer over all of them in one
 _NAME = re.compile(r"[a-z_]\w*")
 _HEAD = '''"""Generated from the op table of hesse_engine: the strip VM for {dtype}."""
 import math
@@ -15,16 +18,17 @@ import numpy as np
 from numba import int64, njit
 from hesse_engine.backend.vm import load_{dtype} as load, store_{dtype} as store
 from hesse_engine.backend.vm import load_float64, store_float64, load_int64, store_int64, load_uint8, store_uint8
-from hesse_engine.backend.vm import load_int32
+from hesse_engine.backend.vm import load_int32, outlined
 
 F = np.{dtype}
-ZERO, ONE = F(0), F(1)
+inner = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+ZERO, ONE, LN2 = F(0), F(1), F(math.log(2.0))
 '''
 
 # NaN, infinities and signed zeros as NumPy's: the first comparison of maximum and minimum lets a NaN of `a` through, a
 # NaN of `b` makes it false.
 _FUNCTIONS = '''
-@njit(error_model="numpy")
+@inner
 def {name}({parameters}):
     return {body}
 '''
@@ -40,7 +44,92 @@ FUNCTIONS: dict[str, tuple[str, str]] = {
     "sign": ("x", "ONE if x > ZERO else -ONE if x < ZERO else ZERO if x == ZERO else x"),
     "sigmoid": ("x", "(ONE if x >= ZERO else math.exp(-abs(x))) / (ONE + math.exp(-abs(x)))"),
     "softplus": ("x", "maximum(x, ZERO) + math.log1p(math.exp(-abs(x)))"),
+    **{name: ("x", f"math.{name}(x)") for name in ("asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh")},
+    **{name: ("x", f"np.{name}(x)") for name in ("exp2", "log2", "log10")},
+    "atan2": ("x, y", "math.atan2(x, y)"),
+    "hypot": ("x, y", "math.hypot(x, y)"),
+    "xlogy": ("x, y", "ZERO if x == ZERO and y == y else x * math.log(y)"),
+    "xlog1py": ("x, y", "ZERO if x == ZERO and y == y else x * math.log1p(y)"),
+    "logaddexp": ("x, y", "x + LN2 if x == y else maximum(x, y) + math.log1p(math.exp(-abs(x - y)))"),
+    "logaddexp2": ("x, y", "x + ONE if x == y else maximum(x, y) + math.log1p(np.exp2(-abs(x - y))) / LN2"),
+    **special.FUNCTIONS,
 }
+# Functions of more than one line. `unit` and `inversion` scale both operands by the larger one, so that squares neither
+# overflow nor underflow; `cbrt` takes one step of Newton's method from a power; remainders are NumPy's of C's.
+_LONG_FUNCTIONS = '''
+@inner
+def unit(x, y):
+    largest = maximum(abs(x), abs(y))
+    size = ONE if largest == ZERO else largest
+    s, t = x / size, y / size
+    return s if s == ZERO else s / math.sqrt(s * s + t * t)
+
+@inner
+def inversion(x, y):
+    largest = maximum(abs(x), abs(y))
+    size = ONE if largest == ZERO else largest
+    s, t = x / size, y / size
+    return s if s == ZERO else s / (s * s + t * t) / size
+
+@inner
+def cbrt(x):
+    outlined()
+    y = math.copysign(math.pow(abs(x), F(1 / 3)), x)
+    return y - (y - x / y / y) / F(3) if x != ZERO and abs(x) < math.inf else x
+
+@inner
+def remainder(x, y):
+    outlined()
+    m = np.fmod(x, y)
+    if m == ZERO:
+        return math.copysign(m, y)
+    return m + y if (m < ZERO) != (y < ZERO) else m
+
+@inner
+def floor_divide(x, y):
+    outlined()
+    if y == ZERO:
+        return x / y
+    m = np.fmod(x, y)
+    quotient = (x - m) / y
+    if m != ZERO and (m < ZERO) != (y < ZERO):
+        quotient -= ONE
+    if quotient == ZERO:
+        return math.copysign(ZERO, x / y)
+    whole = np.floor(quotient)
+    return whole + ONE if quotient - whole > F(0.5) else whole
+
+@inner
+def quarter_turns(x, quarters):
+    outlined()
+    x -= 2.0 * np.rint(0.5 * x)
+    nearest = np.rint(2.0 * x)
+    r = math.pi * (x - 0.5 * nearest)
+    turns = (int64(nearest) + quarters) & 3
+    y = math.cos(r) if turns & 1 else math.sin(r)
+    return -y if turns & 2 else y
+
+@inner
+def sinc(value, v):
+    outlined()
+    x, order, scale = np.float64(value), int64(v), 1.0
+    z = math.pi * x
+    for _ in range(order):
+        scale *= math.pi
+    if abs(z) < order + 2.0:
+        j = order & 1
+        term = (z if j else 1.0) * (-1.0 if (order + j) & 2 else 1.0)
+        y = term / (order + j + 1)
+        for _ in range({terms}):
+            term *= -z * z / ((j + 1) * (j + 2))
+            j += 2
+            y += term / (order + j + 1)
+    else:
+        y = quarter_turns(x, 0) / z
+        for k in range(1, order + 1):
+            y = (quarter_turns(x, k) - k * y) / z
+    return F(scale * y)
+'''.replace("{terms}", str(SERIES))
 
 _ENTRY = f'''
 def vm(table, buffers, work):
@@ -215,7 +304,7 @@ def vm(table, buffers, work):
 
 # T <- T + T' in place, rows of tiles part, part + parts, ...: both tiles of a pair are in the cache.
 _ADD_TRANSPOSE = '''
-@njit(error_model="numpy")
+@inner
 def add_transpose(at, n, part, parts):
     for i0 in range(64 * part, n, 64 * parts):
         for j0 in range(0, i0 + 1, 64):
@@ -229,7 +318,7 @@ def add_transpose(at, n, part, parts):
 
 # Eight partial sums in float64, added in pairs: one order on every machine, and eight lanes for the vectorizer.
 _STRIP_SUM = '''
-@njit(error_model="numpy")
+@inner
 def strip_sum(of, m):
     p0 = p1 = p2 = p3 = p4 = p5 = p6 = p7 = 0.0
     whole = m // 8
@@ -252,8 +341,9 @@ def strip_sum(of, m):
 _VECTOR = '''
 lanes_{name}, lane_{name} = lanes("{name}", "{dtype}"), lane("{name}", "{dtype}")
 
-@njit(error_model="numpy")
+@inner
 def strip_{name}(r, {operands}, m):
+    outlined()
     whole = m - m % {lanes}
     for k in range(0, whole, {lanes}):
         lanes_{name}(r, {operands}, k)
@@ -262,14 +352,20 @@ def strip_{name}(r, {operands}, m):
 '''
 
 # Rows as passes over a strip, where the vector library has their function: an expression of the operands x, y and of
-# the result so far, r; or '@f' for f of the first operand, '@f r' for f of the result so far.
+# the result so far, r; or '@f a b' for f of these.
 PASSES: dict[str, tuple[str, ...]] = {
-    **{name: (f"@{name}",) for name in ("exp", "expm1", "log", "log1p", "sin", "cos", "tan", "tanh")},
-    "power": ("@pow",),
-    "power_scalar": ("v", "@pow"),
+    **{name: (f"@{name} x",) for name in UNARY if name in VM_ROWS},
+    **{name: (f"@{name} x y",) for name in BINARY if name in VM_ROWS},
+    "power": ("@pow x y",),
+    "power_scalar": ("v", "@pow x r"),
     "sigmoid": ("-abs(x)", "@exp r", "(ONE if x >= ZERO else r) / (ONE + r)"),
     "softplus": ("-abs(x)", "@exp r", "@log1p r", "maximum(x, ZERO) + r"),
-    "sech_squared": ("@cosh", "ONE / (r * r)"),
+    "sech_squared": ("@cosh x", "ONE / (r * r)"),
+    "cos_atan": ("ONE", "@hypot x r", "ONE / r"),
+    "xlogy": ("@log y", "ZERO if x == ZERO and y == y else x * r"),
+    "xlog1py": ("@log1p y", "ZERO if x == ZERO and y == y else x * r"),
+    "logaddexp": ("-abs(x - y)", "@exp r", "@log1p r", "x + LN2 if x == y else maximum(x, y) + r"),
+    "logaddexp2": ("-abs(x - y)", "@exp2 r", "@log1p r", "x + ONE if x == y else maximum(x, y) + r / LN2"),
 }
 
 
@@ -287,23 +383,33 @@ def preamble(dtype: str, vectors: Sequence[str]) -> str:
     functions = [_FUNCTIONS.format(name=n, parameters=p, body=b) for n, (p, b) in FUNCTIONS.items()]
     if vectors:
         functions.insert(0, "from hesse_engine.backend.vecmath import lane, lanes\n")
+    functions.append(_LONG_FUNCTIONS)
     for name in vectors:
-        operands = "xs, ys" if name == "pow" else "xs"
+        operands = "xs, ys" if name in BINARY else "xs"
         lanes = 4 if dtype == "float64" else 8
         functions.append(_VECTOR.format(name=name, dtype=dtype, operands=operands, lanes=lanes))
-    return "\n".join([head, *functions, _STRIP_SUM])
+    return "\n".join([head, special.head(), special.DOUBLE, *functions, _STRIP_SUM])
 
 
 def _rows(vectors: Sequence[str]) -> str:
-    """`row_op`: the loops of every row. Operands are read first, so that a choice between them vectorizes."""
-    lines = ["@njit(error_model=\"numpy\")", "def row_op(op, m, pointers, d, a, b, c, v):",
-             "    rs = load_int64(pointers, d)"]
-    for keyword, (name, row) in zip(["if"] + ["elif"] * len(VM_ROWS), VM_ROWS.items(), strict=False):
-        assert row.vm is not None
-        lines.append(f"    {keyword} op == {OPCODES[name]}:  # {name}")
-        operands = "xyz"[: row.arity or 0]
-        lines += [f"        {p}s = load_int64(pointers, {s})" for p, s in zip(operands, "abc", strict=False)]
-        lines += ["        " + line for line in pass_lines(name, vectors)]
+    """`row_op`: the loops of every row. Operands are read first, so that a choice between them vectorizes.
+
+    One function for all of them would take the compiler longer than several of ROWS_TOGETHER rows.
+    """
+    rows = list(VM_ROWS.items())
+    parts = [rows[k:k + ROWS_TOGETHER] for k in range(0, len(rows), ROWS_TOGETHER)]
+    lines: list[str] = []
+    for number, part in enumerate(parts):
+        lines += ["@inner", f"def rows_{number}(op, m, pointers, d, a, b, c, v):", "    rs = load_int64(pointers, d)"]
+        for keyword, (name, row) in zip(["if"] + ["elif"] * len(part), part, strict=False):
+            lines.append(f"    {keyword} op == {OPCODES[name]}:  # {name}")
+            operands = "xyz"[: row.arity or 0]
+            lines += [f"        {p}s = load_int64(pointers, {s})" for p, s in zip(operands, "abc", strict=False)]
+            lines += ["        " + line for line in pass_lines(name, vectors)]
+    lines += ["@inner", "def row_op(op, m, pointers, d, a, b, c, v):"]
+    for number, part in enumerate(parts):
+        lines += [f"    {'elif' if number else 'if'} op <= {OPCODES[part[-1][0]]}:",
+                  f"        rows_{number}(op, m, pointers, d, a, b, c, v)"]
     return "\n".join(lines) + "\n"
 
 
@@ -314,18 +420,16 @@ def pass_lines(name: str, vectors: Sequence[str]) -> list[str]:
     passes = PASSES.get(name, ())
     if not passes or not _needs(passes) <= set(vectors):
         passes = (row.vm.format("x", "y", "z"),)
-    return [line for text in passes for line in _pass(text, "xyz"[: row.arity or 0], name)]
+    return [line for text in passes for line in _pass(text, "xyz"[: row.arity or 0])]
 
 
 def _needs(passes: Sequence[str]) -> set[str]:
     return {text[1:].split()[0] for text in passes if text.startswith("@")}
 
 
-def _pass(text: str, operands: str, name: str) -> list[str]:
+def _pass(text: str, operands: str) -> list[str]:
     if text.startswith("@"):
-        function, _, source = text[1:].partition(" ")
-        # the exponents: the second operand, or the constant that a pass before has put into the result
-        exponents = ", ys" if name == "power" else ", rs" if name == "power_scalar" else ""
-        return [f"strip_{function}(rs, {source or 'x'}s{exponents}, m)"]
+        function, *sources = text[1:].split()
+        return [f"strip_{function}(rs, {', '.join([p + 's' for p in sources])}, m)"]
     read = [p for p in (*operands, "r") if p in _NAME.findall(text)]
     return ["for k in range(m):", *[f"    {p} = load({p}s, k)" for p in read], f"    store(rs, k, {text})"]

@@ -17,7 +17,8 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-NAMES = ("exp", "expm1", "log", "log1p", "sin", "cos", "tan", "tanh", "cosh", "pow")
+from hesse_engine.backend.opcodes import BINARY, UNARY
+
 LANES = {"float64": 4, "float32": 8}
 
 
@@ -30,17 +31,17 @@ def available(dtype: str) -> tuple[str, ...]:
         llvm.load_library_permanently("libmvec.so.1")
     except RuntimeError:
         return ()
-    return tuple([n for n in NAMES if llvm.address_of_symbol(symbol(n, dtype))])
+    return tuple([n for n in (*UNARY, *BINARY) if llvm.address_of_symbol(symbol(n, dtype))])
 
 
 def symbol(name: str, dtype: str) -> str:
     """The name by the vector ABI: 'd' is AVX2, then the lanes, then a 'v' for each operand."""
     suffix = "" if dtype == "float64" else "f"
-    return f"_ZGVdN{LANES[dtype]}{'vv' if name == 'pow' else 'v'}_{name}{suffix}"
+    return f"_ZGVdN{LANES[dtype]}{'vv' if name in BINARY else 'v'}_{name}{suffix}"
 
 
 def lanes(name: str, dtype: str) -> Any:
-    """An intrinsic (to, of, k) that maps all lanes from element k on; `pow` takes (to, of, exponents, k)."""
+    """An intrinsic (to, of, k) that maps all lanes from element k on; those of two operands take (to, a, b, k)."""
     return _intrinsic(name, dtype, LANES[dtype])
 
 
@@ -53,7 +54,7 @@ def _intrinsic(name: str, dtype: str, count: int) -> Any:
     scalar = ir.DoubleType() if dtype == "float64" else ir.FloatType()
     wide = ir.VectorType(scalar, LANES[dtype])
     size = 8 if dtype == "float64" else 4
-    operands = 2 if name == "pow" else 1
+    operands = 2 if name in BINARY else 1
 
     def generate(context: Any, builder: Any, signature: Any, args: Sequence[Any]) -> Any:
         to, *sources, k = args
@@ -79,7 +80,7 @@ def _intrinsic(name: str, dtype: str, count: int) -> Any:
     if operands == 2:
 
         @intrinsic  # type: ignore[untyped-decorator]
-        def two(typing_context: Any, to: Any, of: Any, exponents: Any, k: Any) -> Any:
+        def two(typing_context: Any, to: Any, a: Any, b: Any, k: Any) -> Any:
             return types.void(types.int64, types.int64, types.int64, types.int64), generate
 
         return two

@@ -11,13 +11,14 @@ from types import ModuleType
 from typing import Any
 
 import llvmlite
+import llvmlite.binding
 import numba
 from llvmlite import ir
 from numba import config, njit, types
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
 from numba.extending import intrinsic
 
-from hesse_engine.backend import vecmath
+from hesse_engine.backend import special, vecmath
 from hesse_engine.backend.cache import locate
 from hesse_engine.backend.source import vm_source
 
@@ -60,6 +61,17 @@ load_float32, store_float32 = _loader(types.float32, ir.FloatType(), 4), _storer
 load_int64, store_int64 = _loader(types.int64, ir.IntType(64), 8), _storer(types.int64, ir.IntType(64), 8)
 load_int32 = _loader(types.int32, ir.IntType(32), 4)
 load_uint8, store_uint8 = _loader(types.uint8, ir.IntType(8), 1), _storer(types.uint8, ir.IntType(8), 1)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def outlined(typing_context: Any) -> Any:
+    """Keep the function that calls this out of its callers: compiled once, not once for each use."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), generate
 
 
 class _Locator:
@@ -113,10 +125,19 @@ def run_text(name: str, text: str) -> ModuleType:
     return module
 
 
+def add_symbols() -> tuple[str, ...]:
+    """Make the C functions of `special` known by name, which code from disk refers to; those that are missing."""
+    found, missing = special.addresses()
+    for name, address in found.items():
+        llvmlite.binding.add_symbol(name, address)
+    return missing
+
+
 def load_vm(dtype: str) -> tuple[Kernel, bool, str]:
     """(kernel, whether it came from disk, why it is not kept there)."""
     if config.DISABLE_JIT:
         raise RuntimeError("NUMBA_DISABLE_JIT is set")
+    add_symbols()
     text = vm_source(dtype, vecmath.available(dtype))
     # The hash covers what the text calls: the intrinsics, and the compilers.
     parts = [text, *[Path(p).read_text("utf-8") for p in (__file__, vecmath.__file__)]]

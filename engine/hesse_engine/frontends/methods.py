@@ -12,6 +12,7 @@ from hesse_engine.errors import InputError
 from hesse_engine.frontends import (
     arrangement,
     condition,
+    elementary,
     interpolation,
     linear_algebra,
     manipulation,
@@ -19,6 +20,7 @@ from hesse_engine.frontends import (
     polynomials,
     reductions,
     scattering,
+    special,
     statistics,
     torch_arrays,
     torch_functions,
@@ -102,7 +104,7 @@ def names() -> list[str]:
 
 
 __all__ = [
-    "arrangement", "condition", "find", "interpolation", "is_torch_call", "linear_algebra", "names", "ordering",
-    "polynomials", "scattering", "statistics", "torch_arrays", "torch_functions", "torch_linear_algebra",
-    "torch_neural", "torch_ordering", "torch_scattering", "torch_shapes",
+    "arrangement", "condition", "elementary", "find", "interpolation", "is_torch_call", "linear_algebra", "names",
+    "ordering", "polynomials", "scattering", "special", "statistics", "torch_arrays", "torch_functions",
+    "torch_linear_algebra", "torch_neural", "torch_ordering", "torch_scattering", "torch_shapes",
 ]

@@ -61,6 +61,12 @@ class Operators:
     def __rmod__(self, other: Any) -> Any:
         return self._binary("remainder", other, True)
 
+    def __divmod__(self, other: Any) -> tuple[Any, Any]:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> tuple[Any, Any]:
+        return other // self, other % self
+
     def __pow__(self, other: Any, modulus: None = None) -> Any:
         return self._binary("power", other)
 
@@ -135,6 +141,12 @@ class Operators:
 
     def __abs__(self) -> Any:
         return self._unary("abs")
+
+    def __round__(self, ndigits: int | None = None) -> Any:
+        if ndigits is None:
+            return self._unary("round")
+        scale = 10.0 ** abs(ndigits)
+        return (self * scale).__round__() / scale if ndigits >= 0 else (self / scale).__round__() * scale
 
     def __invert__(self) -> Any:
         return self._unary("invert")

@@ -20,7 +20,6 @@ from hesse_engine.frontends.operands import (
     no_rule,
     root,
     tensor,
-    tensors,
     truth,
     where,
 )
@@ -157,11 +156,6 @@ numpy_function("cumulative_sum")(_from_initial("cumulative_sum", 0))
 numpy_function("cumulative_prod")(_from_initial("cumulative_prod", 1))
 
 
-@numpy_function()
-def logaddexp(x1: Any, x2: Any) -> Node:
-    return apply("logaddexp", *tensors(x1, x2))
-
-
 @numpy_function("logaddexp.reduce")
 def logsumexp(a: Any, axis: Axis = 0, *, keepdims: bool = False) -> Node:
     return apply("logsumexp", tensor(a), axis=axis, keepdims=keepdims)
@@ -246,21 +240,6 @@ def select(condlist: Any, choicelist: Any, default: Any = 0) -> Node:
     return tensor(result, builder_of(condlist, choicelist, default))
 
 
-@numpy_function()
-def reciprocal(x: Any) -> Node:
-    return elementwise("divide", 1.0, x)
-
-
-@numpy_function()
-def log2(x: Any) -> Node:
-    return elementwise("log", x) / math.log(2.0)
-
-
-@numpy_function()
-def log10(x: Any) -> Node:
-    return elementwise("log", x) / math.log(10.0)
-
-
 @numpy_function("deg2rad", "radians")
 def deg2rad(x: Any) -> Node:
     return elementwise("multiply", x, math.pi / 180.0)
@@ -293,20 +272,6 @@ def float_power(x1: Any, x2: Any) -> Node:
 
 
 @numpy_function()
-def fmax(x1: Any, x2: Any) -> Node:
-    builder = builder_of(x1, x2)
-    a, b = tensor(x1, builder), tensor(x2, builder)
-    return where(isnan(a), b, where(isnan(b), a, elementwise("maximum", a, b)))
-
-
-@numpy_function()
-def fmin(x1: Any, x2: Any) -> Node:
-    builder = builder_of(x1, x2)
-    a, b = tensor(x1, builder), tensor(x2, builder)
-    return where(isnan(a), b, where(isnan(b), a, elementwise("minimum", a, b)))
-
-
-@numpy_function()
 def heaviside(x1: Any, x2: Any) -> Node:
     builder = builder_of(x1, x2)
     x = floating(tensor(x1, builder))
@@ -315,27 +280,12 @@ def heaviside(x1: Any, x2: Any) -> Node:
     return where(isnan(x), x, step)
 
 
-@numpy_function()
 def isnan(x: Any) -> Node:
-    return elementwise("not_equal", x, x)
+    return elementwise("isnan", x)
 
 
-@numpy_function()
-def isinf(x: Any) -> Node:
-    node = tensor(x)
-    return elementwise("equal", elementwise("abs", node), math.inf) if node.is_floating else _never(node)
-
-
-@numpy_function()
 def isfinite(x: Any) -> Node:
-    node = tensor(x)
-    if not node.is_floating:
-        return apply("logical_not", _never(node))
-    return elementwise("less", elementwise("abs", node), math.inf)
-
-
-def _never(x: Node) -> Node:
-    return x.builder.full(x.shape, False, BOOL)
+    return elementwise("isfinite", x)
 
 
 @numpy_function()

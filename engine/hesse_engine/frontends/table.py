@@ -28,6 +28,7 @@ NUMPY_ROWS = {
     "bitwise_not": "logical_not", "bitwise_invert": "logical_not",
     "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arctan2": "atan2", "arcsinh": "asinh", "arccosh": "acosh",
     "arctanh": "atanh", "pow": "power",
+    "mod": "remainder", "rint": "round", "fix": "trunc",
 }
 TORCH_ROWS = {
     "absolute": "abs", "mul": "multiply", "sub": "subtract", "neg": "negative", "eq": "equal", "ne": "not_equal",
@@ -35,7 +36,7 @@ TORCH_ROWS = {
     "bitwise_or": "logical_or", "bitwise_xor": "logical_xor", "bitwise_not": "logical_not", "expit": "sigmoid",
     "and": "logical_and", "or": "logical_or", "xor": "logical_xor", "invert": "logical_not", "true_divide": "divide",
     "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arctan2": "atan2", "arcsinh": "asinh", "arccosh": "acosh",
-    "arctanh": "atanh",
+    "arctanh": "atanh", "fix": "trunc", "mod": "remainder", "floordiv": "floor_divide", "sgn": "sign",
 }
 
 

@@ -6,7 +6,6 @@ unbiased deviations, `max(dim)`, `transpose(0, 1)`, `split` by size, ...) is sta
 
 from __future__ import annotations
 
-import math
 from collections import namedtuple
 from typing import Any
 
@@ -89,13 +88,6 @@ def rmatmul(input: Any, other: Any) -> Node:
     return products.matmul(other, input)
 
 
-@torch_function("div", "divide", "truediv")
-def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Node:
-    if rounding_mode is not None:
-        raise no_rule(f"torch.div with rounding_mode={rounding_mode!r}")
-    return elementwise("divide", input, other)
-
-
 @torch_function()
 def pow(input: Any, exponent: Any) -> Node:
     return elementwise("power", input, exponent)
@@ -106,27 +98,10 @@ def float_power(input: Any, exponent: Any) -> Node:
     return reductions.float_power(input, exponent)
 
 
-@torch_function()
-def rsqrt(input: Any) -> Node:
-    return elementwise("divide", 1.0, elementwise("sqrt", input))
-
-
-@torch_function()
-def reciprocal(input: Any) -> Node:
-    return elementwise("divide", 1.0, input)
-
-
-torch_function("log2")(reductions.log2)
-torch_function("log10")(reductions.log10)
 torch_function("deg2rad")(reductions.deg2rad)
 torch_function("rad2deg")(reductions.rad2deg)
-torch_function("isnan")(reductions.isnan)
-torch_function("isinf")(reductions.isinf)
-torch_function("isfinite")(reductions.isfinite)
 torch_function("isclose")(reductions.isclose)
 torch_function("allclose")(reductions.allclose)
-torch_function("fmax")(reductions.fmax)
-torch_function("fmin")(reductions.fmin)
 torch_function("heaviside")(reductions.heaviside)
 
 
@@ -146,16 +121,6 @@ def addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Node:
 def lerp(input: Any, end: Any, weight: Any) -> Node:
     x, y = tensors(*(tensor(v, builder_of(input, end, weight)) for v in (input, end)))
     return elementwise("add", x, elementwise("multiply", weight, elementwise("subtract", y, x)))
-
-
-@torch_function()
-def xlogy(input: Any, other: Any) -> Node:
-    """x log y, 0 where x is 0 and log y is infinite or not defined; NaN where y is."""
-    builder = builder_of(input, other)
-    x, y = tensor(input, builder), tensor(other, builder)
-    outside = elementwise("logical_or", elementwise("less_equal", y, 0.0), elementwise("equal", y, math.inf))
-    vanishes = elementwise("logical_and", elementwise("equal", x, 0.0), outside)
-    return where_(vanishes, 0.0, elementwise("multiply", x, elementwise("log", y)))
 
 
 @torch_function("clamp", "clip")
@@ -342,7 +307,6 @@ def logsumexp(input: Any, dim: Dim = None, keepdim: bool = False) -> Node:
     return apply("logsumexp", tensor(input), axis=_dims(dim), keepdims=keepdim)
 
 
-torch_function("logaddexp")(reductions.logaddexp)
 
 
 @torch_function("norm")

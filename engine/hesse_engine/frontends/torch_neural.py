@@ -7,6 +7,7 @@ from typing import Any
 
 from hesse_engine.errors import GraphError
 from hesse_engine.frontends import products
+from hesse_engine.frontends.elementary import xlogy
 from hesse_engine.frontends.gathering import take, take_along_axis
 from hesse_engine.frontends.operands import (
     builder_of,
@@ -19,7 +20,6 @@ from hesse_engine.frontends.operands import (
     where,
 )
 from hesse_engine.frontends.table import torch_function
-from hesse_engine.frontends.torch_functions import xlogy
 from hesse_engine.frontends.torch_random import dropped_out
 from hesse_engine.ir.graph import Node, apply
 from hesse_engine.ir.ops import ROWS

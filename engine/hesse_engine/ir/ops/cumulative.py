@@ -16,8 +16,8 @@ from hesse_engine.errors import GraphError
 from hesse_engine.ir.graph import BOOL, INT64, Array, Node, apply, is_zero
 from hesse_engine.ir.ops.composite import composite
 from hesse_engine.ir.ops.elementwise import check_operands, quiet, result_dtype
-from hesse_engine.ir.ops.structural import broadcast_to, concat, linear, slice_, sum_
-from hesse_engine.ir.shapes import axes_of, axis_of, broadcast, convert, lift
+from hesse_engine.ir.ops.structural import concat, linear, slice_, sum_
+from hesse_engine.ir.shapes import axes_of, axis_of, convert
 
 
 def _flag(op: str, value: Any) -> bool:
@@ -97,19 +97,6 @@ def _shifted(x: Node, axes: tuple[int, ...]) -> tuple[Node, Node]:
     finite = apply("less", apply("abs", top), float("inf"))
     top = apply("where", finite, top, 0.0)
     return x - top, top
-
-
-@composite(quiet(np.logaddexp))
-def logaddexp(a: Node, b: Node) -> Node:
-    """log(exp(a) + exp(b)), without overflow."""
-    (a, b), dtype = lift((a, b), "logaddexp")
-    wanted, _ = result_dtype("float", dtype, a.builder.library)
-    shape = broadcast("logaddexp", [a.shape, b.shape])
-    a, b = (broadcast_to(convert(x, wanted), shape=shape) for x in (a, b))
-    above = apply("greater_equal", a, b)
-    high, low = apply("where", above, a, b), apply("where", above, b, a)
-    infinite = apply("equal", apply("abs", high), float("inf"))
-    return apply("where", infinite, high, high + apply("softplus", low - high))
 
 
 @composite(quiet(_logsumexp_numpy))

@@ -189,7 +189,7 @@ def _sigmoid(x: Any) -> Any:
 @pointwise(_sigmoid, vm="sigmoid({0})")
 def sigmoid(y: Node, x: Node) -> Partials:
     """1 / (1 + exp(-x)), accurate in both tails."""
-    return (y * sigmoid(-x),)  # 1 - y would cancel for large x
+    return (0.25 * sech_squared(0.5 * x),)  # y (1 - y) would cancel for large x, its derivative at 0
 
 
 def _softplus(x: Any) -> Any:
