@@ -139,4 +139,4 @@ def ldexp(x1: Any, x2: Any) -> Node:
 
 @torch_function("ldexp")
 def ldexp_torch(input: Any, other: Any) -> Node:
-    return elementwise("multiply", input, elementwise("exp2", other))
+    return elementwise("multiply", input, elementwise("exp2", tensor(other, builder_of(input, other))))
