@@ -324,7 +324,7 @@ BAD: list[tuple[str, type[HesseError], str]] = [
     ("sum(x, foo=1)", HesseError, "bad-type"),
     ("take(x, 5)", IndexRangeError, "index-out-of-range"), ("contract(A, x, foo=1)", GraphError, "bad-attribute"),
     ("convert(x, dtype='complex128')", HesseError, "unsupported-complex"),
-    ("floor_divide(x, 2)", HesseError, "unknown-name"), ("x.shape[4]", GraphError, "expression-syntax"),
+    ("floor_division(x, 2)", HesseError, "unknown-name"), ("x.shape[4]", GraphError, "expression-syntax"),
     ("x[::0]", GraphError, "bad-attribute"),
     ("convert(x, dtype='no')", GraphError, "bad-attribute"), ("convert(x, dtype='i4,f8')", GraphError, "bad-attribute"),
     ("permute_dims(A, 1)", HesseError, "bad-attribute"), ("contract(A, x)", GraphError, "bad-attribute"),

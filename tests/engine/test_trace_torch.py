@@ -340,7 +340,7 @@ REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
     "torch.fft.fft": (lambda x: torch.fft.fft(x), "no-rule"),
     "rand": (torch.rand_like, "no-rule"),
     "dropout": (lambda x: F.dropout(x), "no-rule"),
-    "rounding_mode": (lambda x: torch.div(x, 2, rounding_mode="floor"), "no-rule"),
+    "rounding_mode": (lambda x: torch.div(x, 2, rounding_mode="up"), "no-rule"),
     "x.add_": (lambda x: x.add_(1), "cut-graph"), "x.relu_": (lambda x: x.relu_(), "cut-graph"),
     "float": (lambda x: float(x[0, 0]), "cut-graph"),
     "numpy": (lambda x: x.numpy(), "cut-graph"), "tolist": (lambda x: x.tolist(), "cut-graph"),

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from hesse_engine.errors import GraphError
 from hesse_engine.frontends.operands import builder_of, elementwise, floating, no_rule, tensor, where
 from hesse_engine.frontends.table import numpy_function, torch_function
 from hesse_engine.ir.graph import Node, apply
@@ -61,8 +60,7 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Node:
     if rounding_mode == "floor":
         return elementwise("floor_divide", input, other)
     if rounding_mode != "trunc":
-        raise GraphError("bad-attribute", "div expected rounding_mode to be one of None, 'trunc', or 'floor' but found "
-                                          f"'{rounding_mode}'.")
+        raise no_rule(f"torch.div with rounding_mode={rounding_mode!r}")
     builder = builder_of(input, other)
     a, b = tensor(input, builder), tensor(other, builder)
     if a.is_floating or b.is_floating:
@@ -139,4 +137,4 @@ def ldexp(x1: Any, x2: Any) -> Node:
 
 @torch_function("ldexp")
 def ldexp_torch(input: Any, other: Any) -> Node:
-    return elementwise("multiply", input, elementwise("exp2", other))
+    return elementwise("multiply", input, elementwise("exp2", tensor(other, builder_of(input, other))))
