@@ -11,11 +11,16 @@ import numpy as np
 from hesse_engine.frontends import (
     linear_algebra,
     manipulation,
+    padding,
     reductions,
     torch_arrays,
     torch_functions,
+    torch_layers,
+    torch_losses,
     torch_neural,
+    torch_pooling,
     torch_shapes,
+    torch_windows,
 )
 from hesse_engine.frontends.operands import is_elementwise, tensor
 from hesse_engine.frontends.table import NUMPY, TORCH, TORCH_ROWS, numpy_function
@@ -83,6 +88,6 @@ def names() -> list[str]:
 
 
 __all__ = [
-    "find", "is_torch_call", "linear_algebra", "names", "torch_arrays", "torch_functions", "torch_neural",
-    "torch_shapes",
+    "find", "is_torch_call", "linear_algebra", "names", "padding", "torch_arrays", "torch_functions", "torch_layers",
+    "torch_losses", "torch_neural", "torch_pooling", "torch_shapes", "torch_windows",
 ]

@@ -8,7 +8,6 @@ import numpy as np
 
 from hesse_engine.errors import GraphError
 from hesse_engine.frontends import gathering, manipulation
-from hesse_engine.frontends.indexing import index
 from hesse_engine.frontends.operands import tensor
 from hesse_engine.frontends.table import torch_function
 from hesse_engine.frontends.torch_functions import items_of
@@ -204,19 +203,3 @@ def unbind(input: Any, dim: int = 0) -> tuple[Node, ...]:
 @torch_function()
 def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Node, ...]:
     return gathering.meshgrid(*items_of(tensors), indexing=indexing)
-
-
-@torch_function()
-def pad(input: Any, pad: Any, mode: str = "constant", value: Any = None) -> Node:
-    """Widths from the last axis backwards, (before, after) each; negative ones crop."""
-    x = tensor(input)
-    if mode != "constant" or len(pad) % 2 or len(pad) > 2 * x.ndim:
-        raise GraphError(
-            "bad-attribute",
-            f"pad: {len(pad)} widths in mode {mode!r}; allowed are up to {2 * x.ndim}, an even number, in mode "
-            "'constant'.",
-        )
-    pairs = [(0, 0)] * (x.ndim - len(pad) // 2) + list(zip(pad[-2::-2], pad[-1::-2], strict=True))
-    x = index(x, tuple([slice(max(-a, 0), s - max(-b, 0)) for (a, b), s in zip(pairs, x.shape, strict=True)]))
-    widths = [(max(a, 0), max(b, 0)) for a, b in pairs]
-    return manipulation.pad(x, widths, constant_values=0 if value is None else value)
