@@ -20,10 +20,15 @@ def nn(t: Any) -> Any:
     return t.nn.functional
 
 
-def loss(name: str, f: Callable[..., Any], *inputs: Array, **differs: str) -> list[Case]:
-    """f(F, *inputs, reduction=...) with every reduction."""
-    return [Case(f"{name}-{r}", lambda t, *x, r=r: f(nn(t), *x, reduction=r), inputs, differs=differs)
+def loss(name: str, f: Callable[..., Any], *inputs: Array, once: str = "", **differs: str) -> list[Case]:
+    """f(F, *inputs, reduction=...) with every reduction; `once`: what torch cannot differentiate twice."""
+    return [Case(f"{name}-{r}", lambda t, *x, r=r: f(nn(t), *x, reduction=r), inputs, differs=differs,
+                 order=1 if once else 2, reason=once and f"torch: derivative for aten::{once} is not implemented")
             for r in REDUCTIONS]
+
+
+# torch's forward over reverse has the curvature 1 at |d| = delta, its reverse over reverse 0
+AT_DELTA = {"hessian": "torch's reverse over reverse takes 0 for the curvature at delta; ours is the forward-over-reverse 1"}
 
 
 REGRESSION: list[Case] = [
@@ -34,9 +39,9 @@ REGRESSION: list[Case] = [
     *loss("smooth_l1_loss", lambda F, x, y, **r: F.smooth_l1_loss(x, y, **r), *TIES),
     *loss("smooth_l1_loss-beta", lambda F, x, y, **r: F.smooth_l1_loss(x, y, beta=0.5, **r), *TIES),
     *loss("smooth_l1_loss-zero", lambda F, x, y, **r: F.smooth_l1_loss(x, y, beta=0.0, **r), *TIES),
-    *loss("huber_loss", lambda F, x, y, **r: F.huber_loss(x, y, **r), *TIES),
-    *loss("huber_loss-delta", lambda F, x, y, **r: F.huber_loss(x, y, delta=0.5, **r), *TIES),
-    *loss("huber_loss-weight", lambda F, x, y, w, **r: F.huber_loss(x, y, weight=w, **r), *TIES, positive(6)),
+    *loss("huber_loss", lambda F, x, y, **r: F.huber_loss(x, y, **r), *TIES, **AT_DELTA),
+    *loss("huber_loss-delta", lambda F, x, y, **r: F.huber_loss(x, y, delta=0.5, **r), *TIES, **AT_DELTA),
+    *loss("huber_loss-weight", lambda F, x, y, w, **r: F.huber_loss(x, y, weight=w, **r), *TIES, positive(6), **AT_DELTA),
     *loss("poisson_nll_loss", lambda F, x, y, **r: F.poisson_nll_loss(x, y, **r), A, positive(3, 4)),
     *loss("poisson_nll_loss-full", lambda F, x, y, **r: F.poisson_nll_loss(x, y, log_input=False, full=True, **r),
           positive(3, 4, seed=1), positive(3, 4)),
@@ -54,14 +59,14 @@ CLAMPED = {"gradient": "torch takes (p - t)/max(p (1 - p), 1e-12) for the slope 
 TWO: list[Case] = [
     *loss("binary_cross_entropy", lambda F, p, y, **r: F.binary_cross_entropy(p, y, **r),
           np.array([0.1, 0.5, 0.9]), np.array([1.0, 0.3, 0.0])),
-    *loss("binary_cross_entropy-weight", lambda F, p, y, w, **r: F.binary_cross_entropy(p, y, w, **r),
+    *loss("binary_cross_entropy-weight", lambda F, p, y, w, **r: F.binary_cross_entropy(p, y, w.detach(), **r),
           np.array([0.1, 0.5, 0.9]), np.array([1.0, 0.3, 0.0]), positive(3)),
     *loss("binary_cross_entropy-bounds", lambda F, p, y, **r: F.binary_cross_entropy(p, y, **r),
           np.array([0.0, 1.0, 0.0, 1.0]), np.array([1.0, 0.0, 0.0, 1.0]), **CLAMPED),
     *loss("binary_cross_entropy_with_logits", lambda F, x, y, **r: F.binary_cross_entropy_with_logits(x, y, **r),
           LOGITS, LABELS),
     *loss("binary_cross_entropy_with_logits-weights", lambda F, x, y, w, q, **r: F.binary_cross_entropy_with_logits(
-        x, y, w, pos_weight=q, **r), LOGITS, LABELS, positive(2, 1), positive(3)),
+        x, y, w.detach(), pos_weight=q.detach(), **r), LOGITS, LABELS, positive(2, 1), positive(3)),
     *loss("soft_margin_loss", lambda F, x, y, **r: F.soft_margin_loss(x, y, **r), normal(6), SIGNS),
     *loss("hinge_embedding_loss", lambda F, x, y, **r: F.hinge_embedding_loss(x, y, **r), TIES[0], SIGNS),
     *loss("hinge_embedding_loss-margin", lambda F, x, y, **r: F.hinge_embedding_loss(x, y, margin=0.5, **r), TIES[0],
@@ -78,29 +83,31 @@ W = positive(4)
 MANY = np.array([[0, 2, -1, 1], [3, -1, 0, 1], [1, 0, 2, 3]])
 CLASSIFICATION: list[Case] = [
     *loss("nll_loss", lambda F, x, t, **r: F.nll_loss(x, t, **r), A, CLASSES),
-    *loss("nll_loss-weight", lambda F, x, t, w, **r: F.nll_loss(x, t, w, ignore_index=0, **r), A, CLASSES, W),
+    *loss("nll_loss-weight", lambda F, x, t, w, **r: F.nll_loss(x, t, w.detach(), ignore_index=0, **r), A, CLASSES, W),
     *loss("nll_loss-ignored", lambda F, x, t, **r: F.nll_loss(x, t, **r), A, IGNORED),
-    *loss("nll_loss-pixels", lambda F, x, t, w, **r: F.nll_loss(x, t, w, **r), IMAGE, PIXELS, W),
+    *loss("nll_loss-pixels", lambda F, x, t, w, **r: F.nll_loss(x, t, w.detach(), **r), IMAGE, PIXELS, W),
     Case("nll_loss-vector", lambda t, x: nn(t).nll_loss(x, t.tensor(1)), (normal(4),)),
     *loss("cross_entropy", lambda F, x, t, **r: F.cross_entropy(x, t, **r), A, CLASSES),
-    *loss("cross_entropy-weight", lambda F, x, t, w, **r: F.cross_entropy(x, t, w, **r), A, IGNORED, W),
+    *loss("cross_entropy-weight", lambda F, x, t, w, **r: F.cross_entropy(x, t, w.detach(), **r), A, IGNORED, W),
     *loss("cross_entropy-smooth", lambda F, x, t, **r: F.cross_entropy(x, t, label_smoothing=0.2, **r), A, IGNORED),
-    *loss("cross_entropy-smooth-weight", lambda F, x, t, w, **r: F.cross_entropy(x, t, w, label_smoothing=0.2, **r), A,
+    *loss("cross_entropy-smooth-weight", lambda F, x, t, w, **r: F.cross_entropy(x, t, w.detach(), label_smoothing=0.2, **r), A,
           IGNORED, W),
     *loss("cross_entropy-shares", lambda F, x, q, **r: F.cross_entropy(x, q, **r), A, SHARES),
     *loss("cross_entropy-shares-weight", lambda F, x, q, w, **r: F.cross_entropy(x, q, w, label_smoothing=0.1, **r), A,
           SHARES, W),
-    *loss("cross_entropy-pixels", lambda F, x, t, w, **r: F.cross_entropy(x, t, w, label_smoothing=0.1, **r), IMAGE,
+    *loss("cross_entropy-pixels", lambda F, x, t, w, **r: F.cross_entropy(x, t, w.detach(), label_smoothing=0.1, **r), IMAGE,
           PIXELS, W),
     Case("cross_entropy-vector", lambda t, x: nn(t).cross_entropy(x, t.tensor(1)), (normal(4),)),
     *loss("kl_div", lambda F, x, q, **r: F.kl_div(x, q, **r), A, positive(3, 4)),
     *loss("kl_div-zero", lambda F, x, q, **r: F.kl_div(x, q.detach(), **r), normal(2), np.array([0.0, 1.0])),
     *loss("kl_div-log", lambda F, x, q, **r: F.kl_div(x, q, log_target=True, **r), A, B),
     Case("kl_div-batchmean", lambda t, x, q: nn(t).kl_div(x, q, reduction="batchmean"), (A, positive(3, 4))),
-    *loss("multi_margin_loss", lambda F, x, t, **r: F.multi_margin_loss(x, t, **r), A, CLASSES),
+    *loss("multi_margin_loss", lambda F, x, t, **r: F.multi_margin_loss(x, t, **r), A, CLASSES,
+          once="multi_margin_loss_backward"),
     *loss("multi_margin_loss-weight", lambda F, x, t, w, **r: F.multi_margin_loss(x, t, p=2, margin=0.7, weight=w.detach(),
-                                                                                 **r), A, CLASSES, W),
-    *loss("multilabel_margin_loss", lambda F, x, t, **r: F.multilabel_margin_loss(x, t, **r), A, MANY),
+                                                                                 **r), A, CLASSES, W, once="multi_margin_loss_backward"),
+    *loss("multilabel_margin_loss", lambda F, x, t, **r: F.multilabel_margin_loss(x, t, **r), A, MANY,
+          once="multilabel_margin_loss_backward"),
     *loss("multilabel_soft_margin_loss", lambda F, x, y, w, **r: F.multilabel_soft_margin_loss(x, y, w, **r), A,
           SHARES.round(), W),
 ]

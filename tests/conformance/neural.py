@@ -15,10 +15,11 @@ SMOOTH = normal(2, 3)
 X, IMAGES = normal(3, 4), normal(2, 4, 3, seed=3)
 
 
-def activation(name: str, f: Callable[[Any, Any], Any], *, order: int = 2, reason: str = "", **differs: str) -> list[Case]:
+def activation(name: str, f: Callable[[Any, Any], Any], *, order: int = 2, reason: str = "",
+               rtol: float = 1e-9) -> list[Case]:
     """At kinks, at both signs, and as a method of a matrix."""
-    return [Case(f"{name}-kinks", f, (AROUND,), order=order, reason=reason, differs=differs),
-            Case(f"{name}-matrix", f, (SMOOTH,), order=order, reason=reason, differs=differs)]
+    return [Case(f"{name}-kinks", f, (AROUND,), order=order, rtol=rtol, reason=reason),
+            Case(f"{name}-matrix", f, (SMOOTH,), order=order, rtol=rtol, reason=reason)]
 
 
 
@@ -44,7 +45,7 @@ ACTIVATIONS: list[Case] = [
     *activation("hardtanh-bounds", lambda t, x: nn(t).hardtanh(x, -0.5, 2.0)),
     *activation("hardswish", lambda t, x: nn(t).hardswish(x)),
     *activation("hardsigmoid", lambda t, x: nn(t).hardsigmoid(x), order=1,
-                reason="torch: derivative for aten::hardsigmoid_backward is not implemented"),
+                rtol=1e-8, reason="torch: derivative for aten::hardsigmoid_backward is not implemented; its 1/6 is float32's"),
     *activation("hardshrink", lambda t, x: t.hardshrink(x)),
     *activation("softshrink", lambda t, x: nn(t).softshrink(x)),
     *activation("softshrink-lambd", lambda t, x: nn(t).softshrink(x, 1.0)),
@@ -92,7 +93,7 @@ LAYERS: list[Case] = [
     Case("rms_norm-eps", lambda t, x: nn(t).rms_norm(x, (4, 3), eps=1e-2), (IMAGES,)),
     Case("batch_norm-training", lambda t, x, w, b: nn(t).batch_norm(x, None, None, w, b, training=True),
          (IMAGES, normal(4, seed=1), normal(4, seed=2))),
-    Case("batch_norm-eval", lambda t, x, m, v, w: nn(t).batch_norm(x, m, v, w),
+    Case("batch_norm-eval", lambda t, x, m, v, w: nn(t).batch_norm(x, m.detach(), v.detach(), w),
          (X, normal(4, seed=1), positive(4), normal(4, seed=2))),
     Case("group_norm", lambda t, x, w, b: nn(t).group_norm(x, 2, w, b), (IMAGES, normal(4, seed=1), normal(4, seed=2))),
     Case("instance_norm", lambda t, x, w, b: nn(t).instance_norm(x, weight=w, bias=b),
@@ -123,7 +124,8 @@ ATTENTION: list[Case] = [
          (heads(0), heads(1), heads(2), normal(3, 3, seed=4))),
     Case("scaled_dot_product_attention-grouped",
          lambda t, q, k, v: nn(t).scaled_dot_product_attention(q, k, v, enable_gqa=True),
-         (normal(1, 4, 3, 2), normal(1, 2, 3, 2, seed=1), normal(1, 2, 3, 2, seed=2))),
+         (normal(1, 4, 3, 2), normal(1, 2, 3, 2, seed=1), normal(1, 2, 3, 2, seed=2)), order=1,
+         reason="torch: derivative for aten::_scaled_dot_product_flash_attention_for_cpu_backward is not implemented"),
 ]
 
 CASES: list[Case] = [*ACTIVATIONS, *ALONG, *LAYERS, *ATTENTION]

@@ -19,7 +19,9 @@ from hesse_engine.frontends import (
     torch_losses,
     torch_neural,
     torch_pooling,
+    torch_products,
     torch_shapes,
+    torch_statistics,
     torch_windows,
 )
 from hesse_engine.frontends.operands import is_elementwise, tensor
@@ -89,5 +91,6 @@ def names() -> list[str]:
 
 __all__ = [
     "find", "is_torch_call", "linear_algebra", "names", "padding", "torch_arrays", "torch_functions", "torch_layers",
-    "torch_losses", "torch_neural", "torch_pooling", "torch_shapes", "torch_windows",
+    "torch_losses", "torch_neural", "torch_pooling", "torch_products", "torch_shapes",
+    "torch_statistics", "torch_windows",
 ]

@@ -60,8 +60,8 @@ def sub(input: Any, other: Any, *, alpha: Any = 1) -> Node:
 
 
 @torch_function()
-def rsub(input: Any, other: Any) -> Node:
-    return elementwise("subtract", other, input)
+def rsub(input: Any, other: Any, *, alpha: Any = 1) -> Node:
+    return elementwise("subtract", other, scaled(alpha, input, builder_of(input, other)))
 
 
 @torch_function("rmul")
@@ -99,6 +99,12 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Node:
 @torch_function()
 def pow(input: Any, exponent: Any) -> Node:
     return elementwise("power", input, exponent)
+
+
+@torch_function()
+def ldexp(input: Any, other: Any) -> Node:
+    """x 2^y."""
+    return elementwise("multiply", input, elementwise("power", 2.0, tensor(other, builder_of(input, other))))
 
 
 @torch_function()
@@ -322,11 +328,6 @@ def cumprod(input: Any, dim: int, *, dtype: Any = None) -> Node:
     return reductions.cumprod(input, dim, dtype)
 
 
-@torch_function()
-def diff(input: Any, n: int = 1, dim: int = -1) -> Node:
-    return reductions.diff(input, n, dim)
-
-
 @torch_function("trapezoid", "trapz")
 def trapezoid(y: Any, x: Any = None, *, dx: Any = 1.0, dim: int = -1) -> Node:
     return reductions.trapezoid(y, x, dx, dim)
@@ -376,3 +377,12 @@ def cdist(x1: Any, x2: Any, p: Any = 2.0) -> Node:
     a, b = tensors(x1, x2)
     gaps = apply("expand_dims", a, axis=-2) - apply("expand_dims", b, axis=-3)
     return products.vector_norm_of(gaps, p, -1, False)
+
+
+@torch_function()
+def pdist(input: Any, p: Any = 2.0) -> Node:
+    """The distances of every pair of rows, i < j."""
+    x = tensor(input)
+    rows, columns = np.triu_indices(x.shape[0], 1)
+    left, right = (apply("take", x, x.builder.constant(k), axis=0) for k in (rows, columns))
+    return products.vector_norm_of(left - right, p, -1, False)

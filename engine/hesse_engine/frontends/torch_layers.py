@@ -41,16 +41,19 @@ def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Node:
 @torch_function()
 def embedding(input: Any, weight: Any, padding_idx: int | None = None, max_norm: float | None = None,
               norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False) -> Node:
-    """The rows of a table; the row `padding_idx` carries no derivative."""
+    """The rows of a table; the row `padding_idx` carries no derivative. torch.embedding takes the table first."""
     if max_norm is not None or scale_grad_by_freq or sparse:
         raise no_rule("torch.nn.functional.embedding with max_norm, scale_grad_by_freq or sparse")
     builder = builder_of(input, weight)
-    w = tensor(weight, builder)
-    if padding_idx is not None and padding_idx != -1:
+    w, places = tensor(weight, builder), tensor(input, builder)
+    if places.is_floating:
+        w, places = places, w
+        padding_idx = None if padding_idx == -1 else padding_idx
+    if padding_idx is not None:
         kept = builder.constant(np.arange(w.shape[0]) != padding_idx % w.shape[0])
         kept = apply("reshape", kept, shape=(w.shape[0], *(1,) * (w.ndim - 1)))
         w = where(kept, w, apply("stop_gradient", w))
-    return take(w, input, 0)
+    return take(w, places, 0)
 
 
 # ---- normalizations --------------------------------------------------------------------------------------------------

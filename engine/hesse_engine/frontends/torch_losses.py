@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from hesse_engine.errors import GraphError
 from hesse_engine.frontends import products
 from hesse_engine.frontends.gathering import take_along_axis
@@ -292,18 +290,17 @@ def multilabel_margin_loss(input: Any, target: Any, *, reduction: str = "mean") 
     """sum_jc max(0, 1 - x_(t_j) + x_c) over the targets t_j before the first -1 and the classes c that none is."""
     builder = builder_of(input, target)
     x, t = tensor(input, builder), tensor(target, builder)
-    labels = t.value
-    if labels is None:
-        raise no_rule("torch.nn.functional.multilabel_margin_loss with traced targets")
-    ended = np.cumsum(labels < 0, axis=-1) > 0
-    places = np.where(ended, 0, labels)
-    is_target = np.zeros(labels.shape, bool)
-    np.put_along_axis(is_target, places, True, -1)
-    is_target &= np.any((places[..., None] == np.arange(labels.shape[-1])) & ~ended[..., None], axis=-2)
-    counted = ~ended[..., :, None] & ~is_target[..., None, :]
+    is_listed = apply("equal", apply("cumulative_sum", apply("less", t, 0), axis=t.ndim - 1), 0)
+    places = apply("where", is_listed, t, 0)
+    classes = ladder(builder, t.shape[-1])
+    named = elementwise("equal", apply("expand_dims", places, axis=-1), classes)
+    named = elementwise("logical_and", named, apply("expand_dims", is_listed, axis=-1))
+    is_other = apply("equal", apply("sum", named, axis=-2), 0)
+    counted = elementwise("logical_and", apply("expand_dims", is_listed, axis=-1),
+                          apply("expand_dims", is_other, axis=-2))
     own = take_along_axis(x, places, -1)
     gap = 1.0 - apply("expand_dims", own, axis=-1) + apply("expand_dims", x, axis=-2)
-    gap = where(apply("logical_and", builder.constant(counted), apply("greater", gap, 0.0)), gap, 0.0)
+    gap = where(apply("logical_and", counted, apply("greater", gap, 0.0)), gap, 0.0)
     return reduced(apply("sum", gap, axis=(-2, -1)) / float(x.shape[-1]), reduction)
 
 

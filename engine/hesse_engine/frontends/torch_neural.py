@@ -75,7 +75,9 @@ def prelu(input: Any, weight: Any) -> Node:
         raise GraphError("shape-mismatch", f"prelu: Mismatch of parameter numbers and input channel size. Found "
                                            f"parameter numbers = {w.size} and channel size = {channels}.")
     w = apply("reshape", w, shape=[w.size if k == 1 else 1 for k in range(x.ndim)] if w.size > 1 else ())
-    return where(at_most(x, 0.0), elementwise("multiply", w, x), x)
+    # at 0 torch's slope is w, and its mixed derivative 0
+    slope = where(apply("equal", x, 0.0), apply("stop_gradient", w), w)
+    return where(at_most(x, 0.0), elementwise("multiply", slope, x), x)
 
 
 @torch_function()
