@@ -28,7 +28,7 @@ def loss(name: str, f: Callable[..., Any], *inputs: Array, once: str = "", **dif
 
 
 # torch's forward over reverse has the curvature 1 at |d| = delta, its reverse over reverse 0
-AT_DELTA = {"hessian": "torch's reverse over reverse takes 0 for the curvature at delta; ours is the forward-over-reverse 1"}
+AT_DELTA = {"hessian": "torch's reverse over reverse has the curvature 0 at delta; ours is its forward over reverse's"}
 
 
 REGRESSION: list[Case] = [
@@ -41,7 +41,8 @@ REGRESSION: list[Case] = [
     *loss("smooth_l1_loss-zero", lambda F, x, y, **r: F.smooth_l1_loss(x, y, beta=0.0, **r), *TIES),
     *loss("huber_loss", lambda F, x, y, **r: F.huber_loss(x, y, **r), *TIES, **AT_DELTA),
     *loss("huber_loss-delta", lambda F, x, y, **r: F.huber_loss(x, y, delta=0.5, **r), *TIES, **AT_DELTA),
-    *loss("huber_loss-weight", lambda F, x, y, w, **r: F.huber_loss(x, y, weight=w, **r), *TIES, positive(6), **AT_DELTA),
+    *loss("huber_loss-weight", lambda F, x, y, w, **r: F.huber_loss(x, y, weight=w, **r), *TIES, positive(6),
+          **AT_DELTA),
     *loss("poisson_nll_loss", lambda F, x, y, **r: F.poisson_nll_loss(x, y, **r), A, positive(3, 4)),
     *loss("poisson_nll_loss-full", lambda F, x, y, **r: F.poisson_nll_loss(x, y, log_input=False, full=True, **r),
           positive(3, 4, seed=1), positive(3, 4)),
@@ -90,13 +91,13 @@ CLASSIFICATION: list[Case] = [
     *loss("cross_entropy", lambda F, x, t, **r: F.cross_entropy(x, t, **r), A, CLASSES),
     *loss("cross_entropy-weight", lambda F, x, t, w, **r: F.cross_entropy(x, t, w.detach(), **r), A, IGNORED, W),
     *loss("cross_entropy-smooth", lambda F, x, t, **r: F.cross_entropy(x, t, label_smoothing=0.2, **r), A, IGNORED),
-    *loss("cross_entropy-smooth-weight", lambda F, x, t, w, **r: F.cross_entropy(x, t, w.detach(), label_smoothing=0.2, **r), A,
-          IGNORED, W),
+    *loss("cross_entropy-smooth-weight", lambda F, x, t, w, **r: F.cross_entropy(
+        x, t, w.detach(), label_smoothing=0.2, **r), A, IGNORED, W),
     *loss("cross_entropy-shares", lambda F, x, q, **r: F.cross_entropy(x, q, **r), A, SHARES),
     *loss("cross_entropy-shares-weight", lambda F, x, q, w, **r: F.cross_entropy(x, q, w, label_smoothing=0.1, **r), A,
           SHARES, W),
-    *loss("cross_entropy-pixels", lambda F, x, t, w, **r: F.cross_entropy(x, t, w.detach(), label_smoothing=0.1, **r), IMAGE,
-          PIXELS, W),
+    *loss("cross_entropy-pixels", lambda F, x, t, w, **r: F.cross_entropy(
+        x, t, w.detach(), label_smoothing=0.1, **r), IMAGE, PIXELS, W),
     Case("cross_entropy-vector", lambda t, x: nn(t).cross_entropy(x, t.tensor(1)), (normal(4),)),
     *loss("kl_div", lambda F, x, q, **r: F.kl_div(x, q, **r), A, positive(3, 4)),
     *loss("kl_div-zero", lambda F, x, q, **r: F.kl_div(x, q.detach(), **r), normal(2), np.array([0.0, 1.0])),
@@ -104,8 +105,8 @@ CLASSIFICATION: list[Case] = [
     Case("kl_div-batchmean", lambda t, x, q: nn(t).kl_div(x, q, reduction="batchmean"), (A, positive(3, 4))),
     *loss("multi_margin_loss", lambda F, x, t, **r: F.multi_margin_loss(x, t, **r), A, CLASSES,
           once="multi_margin_loss_backward"),
-    *loss("multi_margin_loss-weight", lambda F, x, t, w, **r: F.multi_margin_loss(x, t, p=2, margin=0.7, weight=w.detach(),
-                                                                                 **r), A, CLASSES, W, once="multi_margin_loss_backward"),
+    *loss("multi_margin_loss-weight", lambda F, x, t, w, **r: F.multi_margin_loss(
+        x, t, p=2, margin=0.7, weight=w.detach(), **r), A, CLASSES, W, once="multi_margin_loss_backward"),
     *loss("multilabel_margin_loss", lambda F, x, t, **r: F.multilabel_margin_loss(x, t, **r), A, MANY,
           once="multilabel_margin_loss_backward"),
     *loss("multilabel_soft_margin_loss", lambda F, x, y, w, **r: F.multilabel_soft_margin_loss(x, y, w, **r), A,
@@ -123,10 +124,10 @@ DISTANCES: list[Case] = [
     Case("pairwise_distance", lambda t, x, y: nn(t).pairwise_distance(x, y), (A, B)),
     Case("pairwise_distance-p", lambda t, x, y: nn(t).pairwise_distance(x, y, p=3.0, keepdim=True), (A, B)),
     *loss("triplet_margin_loss", lambda F, x, y, z, **r: F.triplet_margin_loss(x, y, z, **r), U, V, Z),
-    *loss("triplet_margin_loss-swap", lambda F, x, y, z, **r: F.triplet_margin_loss(x, y, z, margin=2.0, p=1.0, swap=True,
-                                                                                   **r), U, V, Z),
-    *loss("triplet_margin_with_distance_loss", lambda F, x, y, z, **r: F.triplet_margin_with_distance_loss(x, y, z, **r),
-          U, V, Z),
+    *loss("triplet_margin_loss-swap", lambda F, x, y, z, **r: F.triplet_margin_loss(
+        x, y, z, margin=2.0, p=1.0, swap=True, **r), U, V, Z),
+    *loss("triplet_margin_with_distance_loss", lambda F, x, y, z, **r: F.triplet_margin_with_distance_loss(
+        x, y, z, **r), U, V, Z),
     Case("cdist", lambda t, x, y: t.cdist(x, y), (A, normal(2, 4, seed=4)), order=1,
          reason="torch: derivative for aten::_cdist_backward is not implemented"),
     *[Case(f"cdist-{p}", lambda t, x, y, p=p: t.cdist(x, y, p=p), (A, normal(2, 4, seed=4)), order=1,

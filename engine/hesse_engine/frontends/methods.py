@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hesse_engine.frontends import (
+    convolution,
     linear_algebra,
     manipulation,
     padding,
@@ -18,6 +19,7 @@ from hesse_engine.frontends import (
     torch_layers,
     torch_losses,
     torch_neural,
+    torch_norms,
     torch_pooling,
     torch_products,
     torch_shapes,
@@ -29,6 +31,8 @@ from hesse_engine.frontends.table import NUMPY, TORCH, TORCH_ROWS, numpy_functio
 from hesse_engine.ir.graph import Node, apply
 
 _TORCH_KEYWORDS = {"dim", "keepdim", "dims", "unbiased"}
+# what a torch.Tensor can be and a traced one is not
+FLAGS = frozenset({"is_nested", "is_sparse", "is_quantized", "is_cuda", "is_mkldnn", "is_meta"})
 
 
 # ---- methods of ndarray whose signature is not that of the function of the same name, under a name of their own ------
@@ -90,7 +94,7 @@ def names() -> list[str]:
 
 
 __all__ = [
-    "find", "is_torch_call", "linear_algebra", "names", "padding", "torch_arrays", "torch_functions", "torch_layers",
-    "torch_losses", "torch_neural", "torch_pooling", "torch_products", "torch_shapes",
+    "convolution", "find", "is_torch_call", "linear_algebra", "names", "padding", "torch_arrays", "torch_functions",
+    "torch_layers", "torch_losses", "torch_neural", "torch_norms", "torch_pooling", "torch_products", "torch_shapes",
     "torch_statistics", "torch_windows",
 ]

@@ -173,8 +173,7 @@ def torch_pad(input: Any, pad: Any, mode: str = "constant", value: Any = None) -
     if value is not None:
         raise GraphError("bad-attribute", f'pad: Padding mode "{mode}" doesn\'t take in value argument.')
     if x.ndim not in (len(widths) // 2 + 1, len(widths) // 2 + 2):
-        raise no_rule(f"torch.nn.functional.pad in mode {mode!r}: only 2D, 3D, 4D, 5D padding with non-constant padding "
-                      "are supported for now;")
+        raise no_rule(f"torch.nn.functional.pad in mode {mode!r} of {x.ndim} dimensions by {len(widths)} widths")
     return _torch_reading(x, pairs, mode)
 
 

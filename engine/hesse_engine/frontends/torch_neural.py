@@ -7,9 +7,10 @@ from typing import Any
 
 from hesse_engine.errors import GraphError
 from hesse_engine.frontends.manipulation import split
-from hesse_engine.frontends.operands import dtype_like, elementwise, floating, no_rule, tensor, tensors, where
+from hesse_engine.frontends.operands import dtype_like, elementwise, no_rule, tensor, tensors, where
 from hesse_engine.frontends.products import vector_norm_of
 from hesse_engine.frontends.table import torch_function
+from hesse_engine.frontends.torch_functions import not_boolean, of_floats
 from hesse_engine.ir.graph import Node, apply
 from hesse_engine.ir.ops import ROWS
 from hesse_engine.ir.shapes import axis_of, convert
@@ -30,7 +31,9 @@ def zeros(x: Node) -> Node:
 @torch_function()
 def relu(input: Any) -> Node:
     x = tensor(input)
-    return where(at_most(x, 0.0), zeros(x), x) if x.is_floating else elementwise("maximum", x, 0)
+    if not x.is_floating:
+        return elementwise("maximum", not_boolean("relu", x), 0)
+    return where(at_most(x, 0.0), zeros(x), x)
 
 
 @torch_function()
@@ -223,7 +226,7 @@ def softmin(input: Any, dim: int | None = None, dtype: Any = None) -> Node:
 
 
 def _in_dtype(input: Any, dtype: Any) -> Node:
-    return floating(tensor(input)) if dtype is None else convert(tensor(input), dtype_like(dtype))
+    return of_floats("softmax", tensor(input)) if dtype is None else convert(tensor(input), dtype_like(dtype))
 
 
 def implicit_axis(x: Node, dim: int | None) -> int:

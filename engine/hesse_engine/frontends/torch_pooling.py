@@ -42,8 +42,8 @@ class Pool:
         self.counts = tuple([pooled_length(n, s, t, p, d, ceil_mode) for n, s, t, p, d in zip(
             self.lengths, self.size, self.step, self.pad, self.dilation, strict=True)])
         if any([c < 1 for c in self.counts]):
-            raise GraphError("shape-mismatch", f"{name}: Given input size: {list(x.shape[1:])}. Calculated output size: "
-                                               f"{list(self.counts)}. Output size is too small.")
+            raise GraphError("shape-mismatch", f"{name}: Given input size: {list(x.shape[1:])}. Calculated output "
+                                               f"size: {list(self.counts)}. Output size is too small.")
 
     def read(self, x: Node, value: float) -> Node:
         """(N, C, positions..., offsets of a window flattened), `value` outside of x."""

@@ -211,9 +211,9 @@ def fold(input: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padd
     whole = [n + 2 * p for n, p in zip(out, pad, strict=True)]
     counts = [(n - d * (k - 1) - 1) // s + 1 for n, k, d, s in zip(whole, size, spread, step, strict=True)]
     if x.shape[1] % size_of(size) or x.shape[2] != counts[0] * counts[1]:
-        raise GraphError("shape-mismatch", f"fold: Given output_size={list(out)} and kernel_size={list(size)}, expected "
-                                           f"{counts[0] * counts[1]} blocks of a multiple of {size_of(size)}, but got "
-                                           f"an input of size {list(x.shape)}.")
+        raise GraphError("shape-mismatch", f"fold: Given output_size={list(out)} and kernel_size={list(size)}, "
+                                           f"expected {counts[0] * counts[1]} blocks of a multiple of {size_of(size)}, "
+                                           f"but got an input of size {list(x.shape)}.")
     channels = x.shape[1] // size_of(size)
     x = apply("reshape", x, shape=(x.shape[0], channels, *size, *counts))
     x = apply("permute_dims", x, axes=(0, 1, 4, 2, 5, 3))

@@ -396,6 +396,8 @@ class Tracer(Operators):
 
     def __getattr__(self, name: str) -> Any:
         """The methods of both libraries; where they differ, the traced library's."""
+        if name in methods.FLAGS and self.trace.library == "torch":
+            return False
         found = methods.find(name, self.trace.library)
         if found is None:
             raise AttributeError(f"a traced array has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Sliding windows: what convolutions and pooling read. They are gathered; sums and products over them are other rows."""
+"""Sliding windows: what convolutions and pooling read. Sums and products over them are other rows."""
 
 from __future__ import annotations
 
