@@ -39,7 +39,7 @@ ACTIVATIONS: list[Case] = [
     *activation("elu-alpha", lambda t, x: nn(t).elu(x, alpha=1.5)),
     *activation("selu", lambda t, x: nn(t).selu(x)),
     *activation("celu", lambda t, x: nn(t).celu(x, alpha=2.0)),
-    *([*activation("gelu", lambda t, x: nn(t).gelu(x))] if "erf" in ROWS else []),
+    *([*activation("gelu", lambda t, x: nn(t).gelu(x))] if "erfc" in ROWS else []),
     *activation("gelu-tanh", lambda t, x: nn(t).gelu(x, approximate="tanh")),
     *activation("silu", lambda t, x: nn(t).silu(x)),
     *activation("mish", lambda t, x: nn(t).mish(x)),

@@ -177,9 +177,9 @@ def gelu(input: Any, approximate: str = "none") -> Node:
         return 0.5 * x * (1.0 + apply("tanh", math.sqrt(2.0 / math.pi) * cubic))
     if approximate != "none":
         raise GraphError("bad-attribute", "gelu: approximate argument must be either none or tanh.")
-    if "erf" not in ROWS:
+    if "erfc" not in ROWS:
         raise no_rule("torch.nn.functional.gelu (approximate='tanh' has one)")
-    return 0.5 * x * (1.0 + apply("erf", x / math.sqrt(2.0)))
+    return 0.5 * x * apply("erfc", x * -math.sqrt(0.5))  # 1 + erf has no digits left below x = -8
 
 
 @torch_function()
