@@ -95,26 +95,9 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Node:
     return elementwise("divide", input, other)
 
 
-@torch_function("abs", "absolute")
-def abs_(input: Any) -> Node:
-    return apply("abs", not_boolean("abs_cpu", tensor(input)))
-
-
-@torch_function()
-def square(input: Any) -> Node:
-    x = tensor(input)
-    return elementwise("square", convert(x, INT64) if x.dtype == BOOL else x)
-
-
 @torch_function()
 def pow(input: Any, exponent: Any) -> Node:
     return elementwise("power", input, exponent)
-
-
-@torch_function()
-def ldexp(input: Any, other: Any) -> Node:
-    """x 2^y."""
-    return elementwise("multiply", input, elementwise("power", 2.0, tensor(other, builder_of(input, other))))
 
 
 @torch_function()

@@ -1,4 +1,4 @@
-"""torch's products of several operands, and sums with products."""
+"""torch's products of several operands, sums with products, and powers that keep torch's types."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from typing import Any
 
 from hesse_engine.errors import GraphError
 from hesse_engine.frontends import products
-from hesse_engine.frontends.operands import array_of, elementwise, tensors
+from hesse_engine.frontends.operands import array_of, builder_of, elementwise, tensor, tensors
 from hesse_engine.frontends.table import torch_function
-from hesse_engine.frontends.torch_functions import items_of, scaled
-from hesse_engine.ir.graph import Node, apply
+from hesse_engine.frontends.torch_functions import items_of, not_boolean, scaled
+from hesse_engine.ir.graph import BOOL, INT64, Node, apply
+from hesse_engine.ir.shapes import convert
 
 
 # ---- products --------------------------------------------------------------------------------------------------------
@@ -72,3 +73,21 @@ def addbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 
     """The matrix products of a batch added up."""
     x, a, b = tensors(input, batch1, batch2)
     return _plus(x, apply("einsum", a, b, subscripts="bij,bjk->ik"), beta, alpha)
+
+
+# ---- powers and magnitudes -------------------------------------------------------------------------------------------
+@torch_function()
+def ldexp(input: Any, other: Any) -> Node:
+    """x 2^y."""
+    return elementwise("multiply", input, elementwise("power", 2.0, tensor(other, builder_of(input, other))))
+
+
+@torch_function("abs", "absolute")
+def abs_(input: Any) -> Node:
+    return apply("abs", not_boolean("abs_cpu", tensor(input)))
+
+
+@torch_function()
+def square(input: Any) -> Node:
+    x = tensor(input)
+    return elementwise("square", convert(x, INT64) if x.dtype == BOOL else x)

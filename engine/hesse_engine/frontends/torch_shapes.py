@@ -290,7 +290,7 @@ def diagflat(input: Any, offset: int = 0) -> Node:
     return apply("diag", manipulation.ravel(input), offset=offset)
 
 
-@torch_function("vander", "linalg_vander")
+@torch_function("vander")
 def vander(x: Any, N: int | None = None, increasing: bool = False) -> Node:  # noqa: N803  (torch's name)
     """x^(N-1), ..., x, 1 in columns."""
     node = tensor(x)
