@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 
 import hesse
-from conformance import algebra, arrays, elementwise, neural, ordering, special
+from conformance import algebra, arrays, elementwise, losses, neural, ordering, products, special, windows
 from conformance.cases import Case, torch
 from hesse import functional
 
 pytestmark = [
     pytest.mark.skipif(torch is None, reason="torch is compared with; it is an optional peer"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*", "ignore::UserWarning:torch.*"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*", "ignore::UserWarning:torch.*",
+                               "ignore:reduction. 'mean' divides:UserWarning", "ignore:Using padding:UserWarning"),
 ]
 
-FAMILIES = (elementwise, special, ordering, algebra, neural, arrays)
+FAMILIES = (elementwise, special, ordering, algebra, neural, losses, windows, arrays, products)
 CASES = [c for family in FAMILIES for c in family.CASES]
 TOLERANCE = {"float64": 1.0, "float32": 1e4}  # float32 has about 2e-7 where float64 has 2e-16; sums of a few terms
 

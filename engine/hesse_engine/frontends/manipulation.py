@@ -278,7 +278,7 @@ def _rolled(x: Node, by: int, axis: int) -> Node:
     return apply("concat", index(x, (*lead, slice(-by, None))), index(x, (*lead, slice(None, -by))), axis=axis)
 
 
-# ---- repetition and padding ------------------------------------------------------------------------------------------
+# ---- repetition ------------------------------------------------------------------------------------------------------
 @numpy_function()
 def tile(a: Any, reps: Any) -> Node:
     x = tensor(a)
@@ -305,25 +305,6 @@ def repeat(a: Any, repeats: Any, axis: int | None = None) -> Node:
     counts = array_of(repeats)
     check_room(x.builder, max(x.shape[k], int(counts.sum()) if counts.size > 1 else x.shape[k] * int(counts.sum())))
     return apply("take", x, x.builder.constant(np.repeat(np.arange(x.shape[k]), counts)), axis=k)
-
-
-@numpy_function()
-def pad(array: Any, pad_width: Any, *, constant_values: Any = 0) -> Node:
-    """x placed in zeros, or between constants."""
-    x = tensor(array)
-    widths = np.broadcast_to(array_of(pad_width), (x.ndim, 2)).tolist()
-    if any([w < 0 for pair in widths for w in pair]):
-        raise GraphError("bad-attribute", "pad: the widths must not be negative.")
-    lengths = tuple([a + s + b for (a, b), s in zip(widths, x.shape, strict=True)])
-    start = tuple([a for a, _ in widths])
-    if not np.any(array_of(constant_values)):
-        return apply("unslice", x, shape=lengths, start=start) if x.size else full_like(x, 0, shape=lengths)
-    values = np.broadcast_to(array_of(constant_values), (x.ndim, 2)).tolist()
-    for k, ((before, after), (low, high)) in enumerate(zip(widths, values, strict=True)):
-        ends = [full_like(x, v, shape=[n if j == k else s for j, s in enumerate(x.shape)])
-                for v, n in ((low, before), (high, after))]
-        x = apply("concat", ends[0], x, ends[1], axis=k)
-    return x
 
 
 # ---- diagonals and triangles -----------------------------------------------------------------------------------------

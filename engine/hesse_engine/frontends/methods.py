@@ -12,11 +12,13 @@ from hesse_engine.errors import InputError
 from hesse_engine.frontends import (
     arrangement,
     condition,
+    convolution,
     elementary,
     interpolation,
     linear_algebra,
     manipulation,
     ordering,
+    padding,
     polynomials,
     reductions,
     scattering,
@@ -24,11 +26,18 @@ from hesse_engine.frontends import (
     statistics,
     torch_arrays,
     torch_functions,
+    torch_layers,
     torch_linear_algebra,
+    torch_losses,
     torch_neural,
+    torch_norms,
     torch_ordering,
+    torch_pooling,
+    torch_products,
     torch_scattering,
     torch_shapes,
+    torch_statistics,
+    torch_windows,
 )
 from hesse_engine.frontends.guarded import GUARDED
 from hesse_engine.frontends.operands import is_elementwise, tensor
@@ -36,6 +45,8 @@ from hesse_engine.frontends.table import NUMPY, TORCH, TORCH_ROWS, numpy_functio
 from hesse_engine.ir.graph import Node, apply
 
 _TORCH_KEYWORDS = {"dim", "keepdim", "dims", "unbiased"}
+# what a torch.Tensor can be and a traced one is not
+FLAGS = frozenset({"is_nested", "is_sparse", "is_quantized", "is_cuda", "is_mkldnn", "is_meta"})
 
 
 # ---- methods of ndarray whose signature is not that of the function of the same name, under a name of their own ------
@@ -104,7 +115,9 @@ def names() -> list[str]:
 
 
 __all__ = [
-    "arrangement", "condition", "elementary", "find", "interpolation", "is_torch_call", "linear_algebra", "names",
-    "ordering", "polynomials", "scattering", "special", "statistics", "torch_arrays", "torch_functions",
-    "torch_linear_algebra", "torch_neural", "torch_ordering", "torch_scattering", "torch_shapes",
+    "arrangement", "condition", "convolution", "elementary", "find", "interpolation", "is_torch_call",
+    "linear_algebra", "names", "ordering", "padding", "polynomials", "scattering", "special", "statistics",
+    "torch_arrays", "torch_functions", "torch_layers", "torch_linear_algebra", "torch_losses", "torch_neural",
+    "torch_norms", "torch_ordering", "torch_pooling", "torch_products", "torch_scattering", "torch_shapes",
+    "torch_statistics", "torch_windows",
 ]

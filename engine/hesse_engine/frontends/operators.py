@@ -109,12 +109,6 @@ class Operators:
     def __rrshift__(self, other: Any) -> Any:
         return self._binary("right_shift", other, True)
 
-    def __divmod__(self, other: Any) -> Any:
-        return self // other, self % other
-
-    def __rdivmod__(self, other: Any) -> Any:
-        return other // self, other % self
-
     def __lt__(self, other: Any) -> Any:
         return self._binary("less", other)
 

@@ -119,8 +119,9 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "out": (None,), "where": (True,), "order": ("C", "K", "A", None), "casting": ("same_kind", "safe", "unsafe"),
     "subok": (True, False), "like": (None,), "device": (None, "cpu"), "copy": (None, True, False),
     "optimize": (True, False), "mode": ("raise", "constant"), "layout": (None,), "requires_grad": (False,),
-    "memory_format": (None,), "size_average": (None,), "reduce": (None,), "inplace": (False, True), "_stacklevel": (3,),
-    "weight": (None,), "padding_idx": (None,), "max_norm": (None,), "norm_type": (2.0,), "scale_grad_by_freq": (False,),
+    "memory_format": (None,), "size_average": (None,), "reduce": (None,), "inplace": (False, True),
+    "_stacklevel": (3, 5), "weight": (None,), "padding_idx": (None,), "max_norm": (None,), "norm_type": (2.0,),
+    "scale_grad_by_freq": (False,),
     "sparse": (False,),
     "compute_mode": (None, "use_mm_for_euclid_dist_if_necessary"),
 }

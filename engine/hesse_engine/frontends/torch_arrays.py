@@ -14,13 +14,12 @@ from hesse_engine.frontends.operands import (
     array_of,
     builder_of,
     dtype_like,
-    elementwise,
     full_like,
     tensor,
     tensors,
 )
 from hesse_engine.frontends.table import torch_function
-from hesse_engine.frontends.torch_functions import items_of, scaled
+from hesse_engine.frontends.torch_functions import items_of
 from hesse_engine.ir.graph import Node, apply
 from hesse_engine.ir.shapes import axis_of, convert
 
@@ -29,7 +28,6 @@ torch_function("matmul", "linalg_matmul")(products.matmul)
 torch_function("outer", "ger")(products.outer)
 torch_function("inner")(products.inner)
 torch_function("kron")(products.kron)
-torch_function("einsum")(products.einsum)
 
 
 def _product(op: str, left: int, right: int) -> Any:
@@ -58,17 +56,6 @@ def vecdot(x: Any, y: Any, *, dim: int = -1) -> Node:
 @torch_function("cross", "linalg_cross")
 def cross(input: Any, other: Any, dim: int = -1) -> Node:
     return products.cross(input, other, dim)
-
-
-@torch_function()
-def tensordot(a: Any, b: Any, dims: Any = 2) -> Node:
-    return products.tensordot(a, b, dims)
-
-
-@torch_function("addmm", "addmv", "baddbmm")
-def addmm(input: Any, mat1: Any, mat2: Any, *, beta: Any = 1, alpha: Any = 1) -> Node:
-    x, a, b = tensors(input, mat1, mat2)
-    return elementwise("add", scaled(beta, x, x.builder), scaled(alpha, products.matmul(a, b), x.builder))
 
 
 @torch_function()

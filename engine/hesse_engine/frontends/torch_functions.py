@@ -18,7 +18,6 @@ from hesse_engine.frontends.operands import (
     builder_of,
     dtype_like,
     elementwise,
-    floating,
     lower,
     no_rule,
     root,
@@ -27,7 +26,7 @@ from hesse_engine.frontends.operands import (
 )
 from hesse_engine.frontends.operands import where as where_
 from hesse_engine.frontends.table import torch_function
-from hesse_engine.ir.graph import Builder, Node, apply
+from hesse_engine.ir.graph import BOOL, INT64, Builder, Node, apply
 from hesse_engine.ir.shapes import axis_of, convert
 
 Dim = Any
@@ -38,7 +37,7 @@ def items_of(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(values[0]) if len(values) == 1 and isinstance(values[0], (tuple, list)) else values
 
 
-def _dims(dim: Dim) -> Any:
+def dims_of(dim: Dim) -> Any:
     # an empty tuple of dims means all, as None does
     return None if dim is None or (isinstance(dim, (tuple, list)) and not dim) else dim
 
@@ -59,8 +58,8 @@ def sub(input: Any, other: Any, *, alpha: Any = 1) -> Node:
 
 
 @torch_function()
-def rsub(input: Any, other: Any) -> Node:
-    return elementwise("subtract", other, input)
+def rsub(input: Any, other: Any, *, alpha: Any = 1) -> Node:
+    return elementwise("subtract", other, scaled(alpha, input, builder_of(input, other)))
 
 
 @torch_function("rmul")
@@ -171,31 +170,52 @@ def clone(input: Any, *args: Any, **kwargs: Any) -> Node:
 
 
 # ---- reductions ------------------------------------------------------------------------------------------------------
+def _accumulated(input: Any, dtype: Any) -> Node:
+    """The operand of a sum or product: in the dtype asked for, integers and booleans in int64."""
+    x = tensor(input)
+    return convert(x, dtype_like(dtype)) if dtype is not None else x if x.is_floating else convert(x, INT64)
+
+
+def of_floats(name: str, x: Node) -> Node:
+    """x, which must be floating, as torch has it."""
+    if not x.is_floating:
+        raise FunctionError("not-floating", f"{name}: Input dtype must be either a floating point or complex dtype. "
+                                            f"Got: {x.dtype}")
+    return x
+
+
+def not_boolean(name: str, x: Node) -> Node:
+    if x.dtype == BOOL:
+        raise FunctionError("not-floating", f'"{name}" not implemented for \'Bool\'')
+    return x
+
+
 @torch_function("sum")
 def sum_(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Node:
-    return reductions.sum_(input, _dims(dim), dtype, keepdims=keepdim)
+    return reductions.sum_(_accumulated(input, dtype), dims_of(dim), keepdims=keepdim)
 
 
 @torch_function()
 def nansum(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Node:
-    return reductions.nansum(input, _dims(dim), dtype, keepdims=keepdim)
+    return reductions.nansum(input, dims_of(dim), dtype, keepdims=keepdim)
 
 
 @torch_function()
 def mean(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Node:
-    return reductions.mean(input, _dims(dim), dtype, keepdims=keepdim)
+    x = tensor(input) if dtype is None else convert(tensor(input), dtype_like(dtype))
+    return reductions.mean(of_floats("mean(): could not infer output dtype", x), dims_of(dim), keepdims=keepdim)
 
 
 @torch_function()
 def prod(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Node:
-    return reductions.prod(input, dim, dtype, keepdims=keepdim)
+    return reductions.prod(_accumulated(input, dtype), dim, keepdims=keepdim)
 
 
 def _spread(input: Any, dim: Dim, unbiased: bool | None, keepdim: bool, correction: float | None) -> Node:
     if isinstance(dim, bool):
         dim, unbiased = None, dim
     free = correction if correction is not None else 1 if unbiased is None else int(unbiased)
-    return reductions.var(input, _dims(dim), ddof=free, keepdims=keepdim)
+    return reductions.var(of_floats("std and var", tensor(input)), dims_of(dim), ddof=free, keepdims=keepdim)
 
 
 @torch_function()
@@ -212,12 +232,12 @@ def std(input: Any, dim: Dim = None, unbiased: bool | None = None, keepdim: bool
 
 @torch_function()
 def amax(input: Any, dim: Dim = (), keepdim: bool = False) -> Node:
-    return apply("max", tensor(input), axis=_dims(dim), keepdims=keepdim)
+    return apply("max", tensor(input), axis=dims_of(dim), keepdims=keepdim)
 
 
 @torch_function()
 def amin(input: Any, dim: Dim = (), keepdim: bool = False) -> Node:
-    return apply("min", tensor(input), axis=_dims(dim), keepdims=keepdim)
+    return apply("min", tensor(input), axis=dims_of(dim), keepdims=keepdim)
 
 
 Extremum = namedtuple("Extremum", ["values", "indices"])
@@ -249,22 +269,27 @@ torch_function("min")(_extremum("min", "minimum", "argmin"))
 
 @torch_function()
 def argmax(input: Any, dim: Dim = None, keepdim: bool = False) -> Node:
-    return apply("argmax", tensor(input), axis=dim, keepdims=keepdim)
+    return apply("argmax", not_boolean("argmax_cpu", tensor(input)), axis=dim, keepdims=keepdim)
 
 
 @torch_function()
 def argmin(input: Any, dim: Dim = None, keepdim: bool = False) -> Node:
-    return apply("argmin", tensor(input), axis=dim, keepdims=keepdim)
+    return apply("argmin", not_boolean("argmin_cpu", tensor(input)), axis=dim, keepdims=keepdim)
 
 
 @torch_function("any")
 def any_(input: Any, dim: Dim = None, keepdim: bool = False) -> Node:
-    return reductions.any_(input, _dims(dim), keepdims=keepdim)
+    return _truth_of(input, reductions.any_(input, dims_of(dim), keepdims=keepdim))
 
 
 @torch_function("all")
 def all_(input: Any, dim: Dim = None, keepdim: bool = False) -> Node:
-    return reductions.all_(input, _dims(dim), keepdims=keepdim)
+    return _truth_of(input, reductions.all_(input, dims_of(dim), keepdims=keepdim))
+
+
+def _truth_of(input: Any, found: Node) -> Node:
+    # torch's one exception: bytes stay bytes
+    return convert(found, np.dtype(np.uint8)) if tensor(input).dtype == np.uint8 else found
 
 
 @torch_function()
@@ -279,17 +304,12 @@ def equal(input: Any, other: Any) -> Node:
 
 @torch_function()
 def cumsum(input: Any, dim: int, *, dtype: Any = None) -> Node:
-    return reductions.cumsum(input, dim, dtype)
+    return reductions.cumsum(_accumulated(input, dtype), dim)
 
 
 @torch_function()
 def cumprod(input: Any, dim: int, *, dtype: Any = None) -> Node:
-    return reductions.cumprod(input, dim, dtype)
-
-
-@torch_function()
-def diff(input: Any, n: int = 1, dim: int = -1) -> Node:
-    return reductions.diff(input, n, dim)
+    return reductions.cumprod(_accumulated(input, dtype), dim)
 
 
 @torch_function("trapezoid", "trapz")
@@ -304,39 +324,6 @@ def logcumsumexp(input: Any, dim: int) -> Node:
 
 @torch_function()
 def logsumexp(input: Any, dim: Dim = None, keepdim: bool = False) -> Node:
-    return apply("logsumexp", tensor(input), axis=_dims(dim), keepdims=keepdim)
+    return apply("logsumexp", tensor(input), axis=dims_of(dim), keepdims=keepdim)
 
 
-
-
-@torch_function("norm")
-def norm(input: Any, p: Any = None, dim: Dim = None, keepdim: bool = False, dtype: Any = None, *,
-         ord: Any = None) -> Node:
-    order = p if ord is None else ord
-    x = tensor(input) if dtype is None else convert(tensor(input), dtype_like(dtype))
-    if order in (None, "fro", 2, 2.0) and (dim is None or order is None or not isinstance(dim, (tuple, list))):
-        return products.vector_norm_of(floating(x), 2, _dims(dim), keepdim)
-    return products.norm(x, order, dim, keepdim) if ord is not None or isinstance(order, str) \
-        else products.vector_norm_of(floating(x), order, _dims(dim), keepdim)
-
-
-@torch_function()
-def linalg_vector_norm(x: Any, ord: Any = 2, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Node:
-    return products.vector_norm_of(floating(tensor(x)), ord, _dims(dim), keepdim)
-
-
-@torch_function()
-def linalg_matrix_norm(input: Any, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False) -> Node:
-    return products.matrix_norm(input, ord=ord, axis=tuple(dim), keepdims=keepdim)
-
-
-@torch_function()
-def dist(input: Any, other: Any, p: Any = 2) -> Node:
-    return products.vector_norm_of(floating(elementwise("subtract", input, other)), p, None, False)
-
-
-@torch_function()
-def cdist(x1: Any, x2: Any, p: Any = 2.0) -> Node:
-    a, b = tensors(x1, x2)
-    gaps = apply("expand_dims", a, axis=-2) - apply("expand_dims", b, axis=-3)
-    return products.vector_norm_of(gaps, p, -1, False)

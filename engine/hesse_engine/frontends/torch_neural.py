@@ -1,4 +1,4 @@
-"""torch.nn.functional's activations and losses, with torch's subgradients at kinks."""
+"""torch.nn.functional's activations, with torch's subgradients at kinks."""
 
 from __future__ import annotations
 
@@ -6,80 +6,155 @@ import math
 from typing import Any
 
 from hesse_engine.errors import GraphError
-from hesse_engine.frontends import products
-from hesse_engine.frontends.elementary import xlogy
-from hesse_engine.frontends.gathering import take, take_along_axis
-from hesse_engine.frontends.operands import (
-    builder_of,
-    dtype_like,
-    elementwise,
-    floating,
-    no_rule,
-    tensor,
-    tensors,
-    where,
-)
+from hesse_engine.frontends.manipulation import split
+from hesse_engine.frontends.operands import dtype_like, elementwise, no_rule, tensor, tensors, where
+from hesse_engine.frontends.products import vector_norm_of
 from hesse_engine.frontends.table import torch_function
+from hesse_engine.frontends.torch_functions import not_boolean, of_floats
 from hesse_engine.frontends.torch_random import dropped_out
 from hesse_engine.ir.graph import Node, apply
 from hesse_engine.ir.ops import ROWS
-from hesse_engine.ir.shapes import convert
+from hesse_engine.ir.shapes import axis_of, convert
+
+SELU_ALPHA = 1.6732632423543772848170429916717
+SELU_SCALE = 1.0507009873554804934193349852946
 
 
-# ---- activations -----------------------------------------------------------------------------------------------------
-def _below(x: Node, bound: float) -> Node:
-    return apply("less_equal", x, bound)
+# ---- piecewise linear ------------------------------------------------------------------------------------------------
+def at_most(x: Node, bound: float) -> Node:
+    return apply("less_equal", x, float(bound))
+
+
+def zeros(x: Node) -> Node:
+    return x.builder.zeros(x.shape, x.dtype)
 
 
 @torch_function()
 def relu(input: Any) -> Node:
     x = tensor(input)
-    return where(_below(x, 0.0), x.builder.zeros(x.shape, x.dtype), x)
+    if not x.is_floating:
+        return elementwise("maximum", not_boolean("relu", x), 0)
+    return where(at_most(x, 0.0), zeros(x), x)
 
 
 @torch_function()
 def relu6(input: Any) -> Node:
-    x = relu(input)
-    return where(apply("greater_equal", x, 6.0), 6.0, x)
+    return hardtanh(input, 0.0, 6.0)
 
 
 @torch_function()
 def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0) -> Node:
     x = tensor(input)
-    return where(_below(x, min_val), min_val, where(apply("greater_equal", x, max_val), max_val, x))
+    if min_val > max_val:
+        raise GraphError("bad-attribute", f"hardtanh: min_val cannot be greater than max_val; got {min_val} and "
+                                          f"{max_val}.")
+    if not x.is_floating:
+        return elementwise("clip", x, int(min_val), int(max_val))
+    above = where(apply("greater_equal", x, float(max_val)), float(max_val), x)
+    return where(at_most(x, min_val), float(min_val), above)
 
 
 @torch_function()
 def leaky_relu(input: Any, negative_slope: float = 0.01) -> Node:
     x = tensor(input)
-    return where(_below(x, 0.0), x * negative_slope, x)
+    return where(at_most(x, 0.0), x * float(negative_slope), x)
+
+
+@torch_function()
+def rrelu(input: Any, lower: float = 1.0 / 8.0, upper: float = 1.0 / 3.0, training: bool = False) -> Node:
+    """The mean slope (lower + upper)/2 below 0."""
+    if training:
+        raise no_rule("torch.nn.functional.rrelu in training, which draws random numbers,")
+    return leaky_relu(input, (lower + upper) / 2.0)
 
 
 @torch_function()
 def prelu(input: Any, weight: Any) -> Node:
     x, w = tensors(input, weight)
-    if w.size > 1 and x.ndim > 1:
-        w = apply("reshape", w, shape=[w.size if k == 1 else 1 for k in range(x.ndim)])
-    return where(_below(x, 0.0), elementwise("multiply", w, x), x)
+    if w.ndim > 1:
+        raise GraphError("shape-mismatch", f"prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = "
+                                           f"{w.ndim}.")
+    channels = 1 if x.ndim < 2 else x.shape[1]
+    if w.size not in (1, channels):
+        raise GraphError("shape-mismatch", f"prelu: Mismatch of parameter numbers and input channel size. Found "
+                                           f"parameter numbers = {w.size} and channel size = {channels}.")
+    w = apply("reshape", w, shape=[w.size if k == 1 else 1 for k in range(x.ndim)] if w.size > 1 else ())
+    # at 0 torch's slope is w, and its mixed derivative 0
+    slope = where(apply("equal", x, 0.0), apply("stop_gradient", w), w)
+    return where(at_most(x, 0.0), elementwise("multiply", slope, x), x)
 
 
+@torch_function()
+def threshold(input: Any, threshold: float, value: float) -> Node:
+    """x above the threshold, else the value."""
+    x = tensor(input)
+    return where(at_most(x, threshold), x.builder.full(x.shape, value, x.dtype), x)
+
+
+@torch_function()
+def hardsigmoid(input: Any) -> Node:
+    """relu6(x + 3) / 6; the slope on both bounds is 0."""
+    return relu6(tensor(input) + 3.0) / 6.0
+
+
+@torch_function()
+def hardswish(input: Any) -> Node:
+    """x relu6(x + 3) / 6: 0 up to -3, x from 3 on, x (x + 3) / 6 between."""
+    x = tensor(input)
+    middle = where(apply("greater_equal", x, 3.0), x, x * ((x + 3.0) / 6.0))
+    return where(at_most(x, -3.0), zeros(x), middle)
+
+
+@torch_function()
+def hardshrink(input: Any, lambd: float = 0.5) -> Node:
+    x = tensor(input)
+    inside = apply("logical_and", apply("greater_equal", x, -float(lambd)), at_most(x, lambd))
+    return where(inside, zeros(x), x)
+
+
+@torch_function()
+def softshrink(input: Any, lambd: float = 0.5) -> Node:
+    """The sign of x times max(|x| - lambd, 0)."""
+    if lambd < 0:
+        raise GraphError("bad-attribute", f"softshrink: lambda must be greater or equal to 0, but found to be {lambd}.")
+    x = tensor(input)
+    inside = apply("logical_and", apply("greater_equal", x, -float(lambd)), at_most(x, lambd))
+    outside = where(apply("less", x, 0.0), x + float(lambd), x - float(lambd))
+    return where(inside, zeros(x), outside)
+
+
+@torch_function()
+def tanhshrink(input: Any) -> Node:
+    x = tensor(input)
+    return x - apply("tanh", x)
+
+
+@torch_function()
+def softsign(input: Any) -> Node:
+    x = tensor(input)
+    return x / (1.0 + apply("abs", x))
+
+
+# ---- exponential -----------------------------------------------------------------------------------------------------
 @torch_function()
 def elu(input: Any, alpha: float = 1.0) -> Node:
     """alpha (exp(x) - 1) below 0, x above; at 0 the slope is alpha and the curvature 0."""
     x = tensor(input)
-    above = x if alpha == 1 else where(apply("greater", x, 0.0), x, x * alpha)
-    return where(apply("less", x, 0.0), apply("expm1", x) * alpha, above)
+    above = x if alpha == 1 else where(apply("greater", x, 0.0), x, x * float(alpha))
+    return where(apply("less", x, 0.0), apply("expm1", x) * float(alpha), above)
 
 
 @torch_function()
 def celu(input: Any, alpha: float = 1.0) -> Node:
+    if alpha == 0:
+        raise GraphError("bad-attribute", "celu: ZeroDivisionError: alpha cannot be 0 for CELU.")
     x = tensor(input)
-    return where(apply("less", x, 0.0), apply("expm1", x / alpha) * alpha, x)
+    return where(apply("less", x, 0.0), apply("expm1", x / float(alpha)) * float(alpha), x)
 
 
 @torch_function()
 def selu(input: Any) -> Node:
-    return elu(input, 1.6732632423543772848170429916717) * 1.0507009873554804934193349852946
+    return elu(input, SELU_ALPHA) * SELU_SCALE
 
 
 @torch_function()
@@ -96,13 +171,16 @@ def mish(input: Any) -> Node:
 
 @torch_function()
 def gelu(input: Any, approximate: str = "none") -> Node:
+    """x Phi(x), Phi the normal distribution; "tanh" is Hendrycks and Gimpel's approximation of it."""
     x = tensor(input)
     if approximate == "tanh":
         cubic = x + 0.044715 * apply("power", x, 3)
         return 0.5 * x * (1.0 + apply("tanh", math.sqrt(2.0 / math.pi) * cubic))
-    if "erf" not in ROWS:
+    if approximate != "none":
+        raise GraphError("bad-attribute", "gelu: approximate argument must be either none or tanh.")
+    if "erfc" not in ROWS:
         raise no_rule("torch.nn.functional.gelu (approximate='tanh' has one)")
-    return 0.5 * x * (1.0 + apply("erf", x / math.sqrt(2.0)))
+    return 0.5 * x * apply("erfc", x * -math.sqrt(0.5))  # 1 + erf has no digits left below x = -8
 
 
 @torch_function()
@@ -119,27 +197,28 @@ def logsigmoid(input: Any) -> Node:
 
 
 @torch_function()
-def softsign(input: Any) -> Node:
+def glu(input: Any, dim: int = -1) -> Node:
+    """a sigmoid(b) of the two halves of x."""
     x = tensor(input)
-    return x / (1.0 + apply("abs", x))
+    k = axis_of("glu", dim, x.ndim)
+    if x.shape[k] % 2:
+        raise GraphError("shape-mismatch", f"glu: Halving dimension must be even, but dimension {k} is size "
+                                           f"{x.shape[k]}.")
+    a, b = split(x, 2, k)
+    return a * apply("sigmoid", b)
 
 
-@torch_function()
-def tanhshrink(input: Any) -> Node:
-    x = tensor(input)
-    return x - apply("tanh", x)
-
-
+# ---- along an axis ---------------------------------------------------------------------------------------------------
 @torch_function()
 def softmax(input: Any, dim: int | None = None, dtype: Any = None) -> Node:
     x = _in_dtype(input, dtype)
-    return apply("softmax", x, axis=_axis(x, dim))
+    return apply("softmax", x, axis=implicit_axis(x, dim))
 
 
 @torch_function()
 def log_softmax(input: Any, dim: int | None = None, dtype: Any = None) -> Node:
     x = _in_dtype(input, dtype)
-    return apply("log_softmax", x, axis=_axis(x, dim))
+    return apply("log_softmax", x, axis=implicit_axis(x, dim))
 
 
 @torch_function()
@@ -148,32 +227,21 @@ def softmin(input: Any, dim: int | None = None, dtype: Any = None) -> Node:
 
 
 def _in_dtype(input: Any, dtype: Any) -> Node:
-    return floating(tensor(input)) if dtype is None else convert(tensor(input), dtype_like(dtype))
+    return of_floats("softmax", tensor(input)) if dtype is None else convert(tensor(input), dtype_like(dtype))
 
 
-def _axis(x: Node, dim: int | None) -> int:
+def implicit_axis(x: Node, dim: int | None) -> int:
     # torch's own choice where none is named
     return dim if dim is not None else 0 if x.ndim in (0, 1, 3) else 1
 
 
 @torch_function()
-def normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Node:
+def normalize(input: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12) -> Node:
+    """x over max(its norm, eps)."""
+
     x = tensor(input)
-    size = products.vector_norm_of(x, p, dim, True)
-    return x / elementwise("clip", size, eps, math.inf)
-
-
-@torch_function()
-def linear(input: Any, weight: Any, bias: Any = None) -> Node:
-    builder = builder_of(input, weight, bias)
-    w = tensor(weight, builder)
-    y = products.matmul(tensor(input, builder), apply("permute_dims", w))
-    return y if bias is None else elementwise("add", y, bias)
-
-
-@torch_function()
-def embedding(input: Any, weight: Any) -> Node:
-    return take(weight, input, 0)
+    size = vector_norm_of(x, p, dim, True)
+    return x / elementwise("clip", size, float(eps), math.inf)
 
 
 @torch_function()
@@ -181,124 +249,13 @@ def dropout(input: Any, p: float = 0.5, training: bool = True) -> Node:
     return dropped_out(input, p, training)
 
 
-# ---- losses ----------------------------------------------------------------------------------------------------------
-def _reduced(x: Node, reduction: str) -> Node:
-    if reduction not in ("mean", "sum", "none"):
-        raise GraphError("bad-attribute", f"reduction {reduction!r} is not one of 'mean', 'sum', 'none'.")
-    return x if reduction == "none" else apply(reduction, x)
+@torch_function("alpha_dropout", "feature_alpha_dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout")
+def whole_dropout(input: Any, p: float = 0.5, training: bool = True) -> Node:
+    """x; in training these draw whole channels, or shift what is left."""
+    if not 0.0 <= p <= 1.0:
+        raise GraphError("bad-attribute", f"dropout: dropout probability has to be between 0 and 1, but got {p}.")
+    if training and p:
+        raise no_rule("Dropout of channels, or one that keeps mean and variance, in training")
+    return tensor(input)
 
 
-def _weighted(x: Node, weight: Any) -> Node:
-    return x if weight is None else elementwise("multiply", x, weight)
-
-
-@torch_function()
-def mse_loss(input: Any, target: Any, *, reduction: str = "mean") -> Node:
-    return _reduced(apply("square", elementwise("subtract", input, target)), reduction)
-
-
-@torch_function()
-def l1_loss(input: Any, target: Any, *, reduction: str = "mean") -> Node:
-    return _reduced(apply("abs", elementwise("subtract", input, target)), reduction)
-
-
-def _huber(input: Any, target: Any, delta: float, inside: str) -> Node:
-    d = elementwise("subtract", input, target)
-    size = apply("abs", d)
-    return where(apply(inside, size, delta), 0.5 * apply("square", d), delta * (size - 0.5 * delta))
-
-
-@torch_function()
-def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Node:
-    """d²/2 for |d| <= delta, then delta (|d| - delta/2)."""
-    return _reduced(_huber(input, target, delta, "less_equal"), reduction)
-
-
-@torch_function()
-def smooth_l1_loss(input: Any, target: Any, *, reduction: str = "mean", beta: float = 1.0) -> Node:
-    """Huber's loss over beta, its curvature at |d| = beta being 0."""
-    if beta == 0:
-        return l1_loss(input, target, reduction=reduction)
-    return _reduced(_huber(input, target, beta, "less") / beta, reduction)
-
-
-@torch_function()
-def binary_cross_entropy_with_logits(input: Any, target: Any, weight: Any = None, *, reduction: str = "mean",
-                                     pos_weight: Any = None) -> Node:
-    """(1 - t) x + (1 + (w - 1) t) softplus(-x)."""
-    x, t = tensors(input, target)
-    slope: Any = apply("softplus", -x)
-    if pos_weight is not None:
-        slope = elementwise("multiply", elementwise("add", elementwise("multiply", elementwise(
-            "subtract", tensor(pos_weight, x.builder), 1.0), t), 1.0), slope)
-    return _reduced(_weighted((1.0 - t) * x + slope, weight), reduction)
-
-
-@torch_function()
-def binary_cross_entropy(input: Any, target: Any, weight: Any = None, *, reduction: str = "mean") -> Node:
-    """-(t log p + (1 - t) log(1 - p)), the logarithms bounded below by -100."""
-    p, t = tensors(input, target)
-    logs = [elementwise("clip", apply("log", q), -100.0, math.inf) for q in (p, 1.0 - p)]
-    return _reduced(_weighted(-(t * logs[0] + (1.0 - t) * logs[1]), weight), reduction)
-
-
-@torch_function()
-def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -100, *, reduction: str = "mean") -> Node:
-    """-w_t x_t, the mean weighted by w_t."""
-    builder = builder_of(input, target)
-    x, classes = tensor(input, builder), tensor(target, builder)
-    axis = 0 if x.ndim == 1 else 1
-    kept = apply("not_equal", classes, ignore_index)
-    places = apply("where", kept, classes, 0)
-    picked = take_along_axis(x, apply("expand_dims", places, axis=axis), axis)
-    picked = -apply("squeeze", picked, axis=axis)
-    share = convert(kept, x.dtype)
-    if weight is not None:
-        share = share * apply("take", tensor(weight, builder), places, axis=0)
-    loss = where(kept, picked * share, 0.0)
-    if reduction != "mean":
-        return _reduced(loss, reduction)
-    return apply("sum", loss) / apply("sum", share)
-
-
-@torch_function()
-def cross_entropy(input: Any, target: Any, weight: Any = None, ignore_index: int = -100, *, reduction: str = "mean",
-                  label_smoothing: float = 0.0) -> Node:
-    builder = builder_of(input, target)
-    x, t = tensor(input, builder), tensor(target, builder)
-    if label_smoothing or (t.is_floating and weight is not None):
-        raise no_rule("torch.nn.functional.cross_entropy with label smoothing or weighted class probabilities")
-    axis = 0 if x.ndim == 1 else 1
-    logs = log_softmax(x, axis)
-    if not t.is_floating:
-        return nll_loss(logs, t, weight, ignore_index, reduction=reduction)
-    loss = -apply("sum", t * logs, axis=axis)
-    return apply("sum", loss) / float(max(loss.size, 1)) if reduction == "mean" else _reduced(loss, reduction)
-
-
-@torch_function()
-def kl_div(input: Any, target: Any, *, reduction: str = "mean", log_target: bool = False) -> Node:
-    x, t = tensors(input, target)
-    loss = apply("exp", t) * (t - x) if log_target else xlogy(t, t) - t * x
-    return apply("sum", loss) / float(x.shape[0]) if reduction == "batchmean" else _reduced(loss, reduction)
-
-
-@torch_function()
-def poisson_nll_loss(input: Any, target: Any, log_input: bool = True, full: bool = False, eps: float = 1e-8,
-                     reduction: str = "mean") -> Node:
-    x, t = tensors(input, target)
-    if full:
-        raise no_rule("torch.nn.functional.poisson_nll_loss with full=True")
-    return _reduced(apply("exp", x) - t * x if log_input else x - t * apply("log", x + eps), reduction)
-
-
-@torch_function()
-def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Node:
-    a, b = tensors(x1, x2)
-    sizes = [elementwise("clip", products.vector_norm_of(n, 2, dim, False), eps, math.inf) for n in (a, b)]
-    return apply("sum", a * b, axis=dim) / (sizes[0] * sizes[1])
-
-
-@torch_function()
-def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Node:
-    return products.vector_norm_of(elementwise("add", elementwise("subtract", x1, x2), eps), p, -1, keepdim)

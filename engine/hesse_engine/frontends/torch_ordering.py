@@ -140,13 +140,6 @@ torch_function("cummax")(_running(False))
 torch_function("cummin")(_running(True))
 
 
-@torch_function()
-def aminmax(input: Any, *, dim: int | None = None, keepdim: bool = False) -> Extrema:
-    x = tensor(input)
-    axis = None if dim is None or not x.ndim else dim
-    return Extrema(*[apply(row, x, axis=axis, keepdims=keepdim) for row in ("min", "max")])
-
-
 # ---- searching, counting ---------------------------------------------------------------------------------------------
 @torch_function()
 def searchsorted(sorted_sequence: Any, input: Any, *, out_int32: bool = False, right: bool = False,

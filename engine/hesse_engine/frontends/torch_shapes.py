@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from typing import Any
 
 import numpy as np
 
 from hesse_engine.errors import GraphError
 from hesse_engine.frontends import gathering, manipulation
-from hesse_engine.frontends.indexing import index
-from hesse_engine.frontends.operands import tensor
+from hesse_engine.frontends.operands import check_room, no_rule, tensor, tensors
 from hesse_engine.frontends.table import torch_function
 from hesse_engine.frontends.torch_functions import items_of
-from hesse_engine.ir.graph import Node, apply
+from hesse_engine.ir.graph import Node, apply, size_of
 from hesse_engine.ir.shapes import axis_of, normalized_shape
 
 
 # ---- shapes ----------------------------------------------------------------------------------------------------------
 @torch_function("reshape", "view")
 def reshape(input: Any, *shape: Any) -> Node:
-    return apply("reshape", tensor(input), shape=items_of(shape))
+    items = items_of(shape)
+    if len(items) == 1 and str(items[0]).startswith("torch."):
+        raise no_rule("torch.Tensor.view(dtype), which reads the bits as another type,")
+    return apply("reshape", tensor(input), shape=items)
 
 
 @torch_function("view_as", "reshape_as")
@@ -106,6 +110,35 @@ def unflatten(input: Any, dim: int, sizes: Any) -> Node:
     k = axis_of("unflatten", dim, x.ndim)
     parts = normalized_shape("unflatten", x.shape[k], tuple(sizes))
     return apply("reshape", x, shape=(*x.shape[:k], *parts, *x.shape[k + 1:]))
+
+
+@torch_function()
+def sum_to_size(input: Any, *size: Any) -> Node:
+    """Sums over the axes that broadcasting from `size` would have repeated."""
+    x, wanted = tensor(input), items_of(size)
+    lead = x.ndim - len(wanted)
+    if lead < 0 or any([w not in (1, s) for w, s in zip(wanted, x.shape[lead:], strict=True)]):
+        raise GraphError("shape-mismatch", f"size {{{list(wanted)}}} is not expandable to size {{{list(x.shape)}}}.")
+    repeated = [lead + k for k, w in enumerate(wanted) if w == 1 and x.shape[lead + k] != 1]
+    return apply("reshape", apply("sum", x, axis=(*range(lead), *repeated)), shape=tuple(wanted))
+
+
+@torch_function()
+def stride(input: Any, dim: int | None = None) -> Any:
+    """The steps of a row-major array: every traced array counts as one."""
+    x = tensor(input)
+    steps = tuple([size_of(x.shape[k + 1:]) for k in range(x.ndim)])
+    return steps if dim is None else steps[axis_of("stride", dim, x.ndim)]
+
+
+@torch_function()
+def is_contiguous(input: Any) -> bool:
+    return True
+
+
+@torch_function()
+def element_size(input: Any) -> int:
+    return tensor(input).dtype.itemsize
 
 
 @torch_function()
@@ -206,17 +239,61 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Node, ...]:
     return gathering.meshgrid(*items_of(tensors), indexing=indexing)
 
 
+def _divided(name: str, axis: Any, rank: int) -> Any:
+    def split_along(input: Any, indices_or_sections: Any) -> tuple[Node, ...]:
+        x = tensor(input)
+        if x.ndim < rank:
+            raise GraphError("shape-mismatch", f"torch.{name} requires a tensor with at least {rank} dimension, but "
+                                               f"got a tensor with {x.ndim} dimensions!")
+        return tuple(manipulation.split(x, indices_or_sections, axis(x)))
+
+    return split_along
+
+
+torch_function("hsplit")(_divided("hsplit", lambda x: 0 if x.ndim == 1 else 1, 1))
+torch_function("vsplit")(_divided("vsplit", lambda x: 0, 2))
+torch_function("dsplit")(_divided("dsplit", lambda x: 2, 3))
+
+
 @torch_function()
-def pad(input: Any, pad: Any, mode: str = "constant", value: Any = None) -> Node:
-    """Widths from the last axis backwards, (before, after) each; negative ones crop."""
+def block_diag(*tensors_: Any) -> Node:
+    """Matrices along the diagonal of one; vectors are rows, numbers of size 1 x 1."""
+    blocks = [manipulation.atleast_2d(x) for x in tensors(*items_of(tensors_))]
+    width, at, rows = sum([b.shape[1] for b in blocks]), 0, []
+    for b in blocks:
+        rows.append(apply("unslice", b, shape=(b.shape[0], width), start=(0, at if b.size else 0)))
+        at += b.shape[1]
+    return apply("concat", *rows, axis=0)
+
+
+@torch_function()
+def cartesian_prod(*tensors_: Any) -> Node:
+    vectors = items_of(tensors_)
+    if len(vectors) == 1:
+        return tensor(vectors[0])
+    grids = gathering.meshgrid(*tensors(*vectors), indexing="ij")
+    return apply("stack", *[manipulation.ravel(g) for g in grids], axis=1)
+
+
+@torch_function()
+def combinations(input: Any, r: int = 2, with_replacement: bool = False) -> Node:
+    """The rows x_i, x_j, ... for i < j < ..., or i <= j <= ... with replacement."""
     x = tensor(input)
-    if mode != "constant" or len(pad) % 2 or len(pad) > 2 * x.ndim:
-        raise GraphError(
-            "bad-attribute",
-            f"pad: {len(pad)} widths in mode {mode!r}; allowed are up to {2 * x.ndim}, an even number, in mode "
-            "'constant'.",
-        )
-    pairs = [(0, 0)] * (x.ndim - len(pad) // 2) + list(zip(pad[-2::-2], pad[-1::-2], strict=True))
-    x = index(x, tuple([slice(max(-a, 0), s - max(-b, 0)) for (a, b), s in zip(pairs, x.shape, strict=True)]))
-    widths = [(max(a, 0), max(b, 0)) for a, b in pairs]
-    return manipulation.pad(x, widths, constant_values=0 if value is None else value)
+    choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
+    check_room(x.builder, r * math.comb(x.shape[0] + (r - 1) * with_replacement, r))
+    places = np.array(list(choose(range(x.shape[0]), r)), np.int64).reshape(-1, r)
+    return apply("take", x, x.builder.constant(places), axis=0)
+
+
+@torch_function()
+def diagflat(input: Any, offset: int = 0) -> Node:
+    return apply("diag", manipulation.ravel(input), offset=offset)
+
+
+@torch_function("vander")
+def vander(x: Any, N: int | None = None, increasing: bool = False) -> Node:  # noqa: N803  (torch's name)
+    """x^(N-1), ..., x, 1 in columns."""
+    node = tensor(x)
+    count = node.shape[-1] if N is None else N
+    powers = range(count) if increasing else range(count - 1, -1, -1)
+    return apply("stack", *[apply("power", node, k) for k in powers], axis=-1)

@@ -339,6 +339,8 @@ class Tracer(Operators, Conversions):
             return self.node
         if name[-1] == "_" and name[0] != "_" and self.trace.library == "torch":
             return assignment.method(self, name)
+        if name in methods.FLAGS and self.trace.library == "torch":
+            return False
         found = methods.find(name, self.trace.library)
         if found is None:
             raise AttributeError(f"a traced array has no attribute {name!r}")

@@ -161,7 +161,7 @@ class _Tables:
         key = (table_key(table), scale)
         if key not in self._made:
             core = table[tuple([slice(None) if s else slice(0, 1) for s in table.strides])]
-            compact = np.multiply(core, scale, dtype=np.int32, casting="unsafe", order="C")
+            compact = np.multiply(core, scale, dtype=np.int32, casting="unsafe", order="C")  # `inner` counts rows
             inner = contiguous(compact.shape)
             strides = tuple([i if s else 0 for i, s in zip(inner, table.strides, strict=True)])
             self._made[key] = builder.table(compact), strides
