@@ -28,7 +28,7 @@ def check_strict(
     """
     check = CHECKS.get(operation)
     if check is not None and options.api == "functional":
-        outputs = _as_torch_sees(graph.outputs[:count])
+        outputs = as_torch_sees(graph.outputs[:count])
         wrt = [graph.inputs[k] for k in argnums]
         for i, node in enumerate(outputs):
             if not depends(node, wrt):
@@ -38,7 +38,7 @@ def check_strict(
         check(outputs, wrt, create_graph)
 
 
-def _as_torch_sees(outputs: Sequence[Node]) -> list[Node]:
+def as_torch_sees(outputs: Sequence[Node]) -> list[Node]:
     """`outputs` with x^p in the place of x^(p-1), for integers p > 1.
 
     torch writes the k-th derivative of x^p with a factor x^(p-k), so it still counts as depending on x when k = p.

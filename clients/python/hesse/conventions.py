@@ -90,7 +90,7 @@ def called(func: Function, given: Given, flags: Flags, around: Any = ()) -> tupl
     """The function's raw outputs on tracers of the inputs, which must be real and floating."""
     for value in given.values:
         check_floating(value)
-    scope = Scope(given.values, around=around)
+    scope = Scope(given.values, around=around, recorded="always" if flags.create_graph else "no")
     return scope, scope.call(func, *scope.inputs)
 
 

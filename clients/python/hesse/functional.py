@@ -302,7 +302,7 @@ class Functional:
         strategy: str = "auto",
         change: Callable[[Result], Result] | None = None,
     ) -> Any:
-        options = Options(argnums=tuple(range(len(graph.inputs))), strategy=strategy, strict=False)
+        options = Options(argnums=tuple(range(len(scope.inputs))), strategy=strategy, strict=False)
 
         def finished(result: Result, give: Callable[[Any], Any]) -> Any:
             if change is not None:

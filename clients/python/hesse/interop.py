@@ -155,6 +155,11 @@ def dtype_name(value: Any) -> str:
     return dtype.name if isinstance(dtype, np.dtype) else str(dtype).rpartition(".")[2]
 
 
+def torch_dtype(dtype: Any) -> Any:
+    """torch's name for a NumPy dtype that a graph can hold."""
+    return getattr(sys.modules["torch"], str(dtype))
+
+
 def torch_size(shape: tuple[int, ...]) -> str:
     """A shape as torch prints it."""
     return f"torch.Size({list(shape)})"

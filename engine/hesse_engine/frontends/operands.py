@@ -7,7 +7,7 @@ the nodes they meet); NumPy scalars are strong under NumPy and weak under torch,
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -120,7 +120,11 @@ def lower(value: Any, builder: Builder) -> Operand:
         return builder.constant(array_of(value))
     if kind in (list, tuple):
         return nested(value, builder)
-    return builder.constant(array_of(value))
+    return _adopted(value, builder) or builder.constant(array_of(value))
+
+
+def _adopted(value: Any, builder: Builder) -> Node | None:
+    return None if builder.adopt is None else builder.adopt(value)
 
 
 def _large(value: int) -> float:
@@ -134,10 +138,18 @@ def nested(values: Sequence[Any], builder: Builder, depth: int = 0) -> Node:
     """A list, of lists, of numbers and nodes as one node."""
     if depth == 0:
         _check_depth(values, builder.limits.rank)
-    if not has_node(values):
+    if not has_node(values) and not any([_adopted(v, builder) for v in _elements(values)]):
         return builder.constant(array_of(list(values)))
     parts = [nested(v, builder, depth + 1) if type(v) in (list, tuple) else lower(v, builder) for v in values]
     return apply("stack", *lift(parts, "stack")[0], axis=0)
+
+
+def _elements(values: Sequence[Any]) -> Iterator[Any]:
+    for v in values:
+        if type(v) in (list, tuple):
+            yield from _elements(v)
+        else:
+            yield v
 
 
 def _check_depth(values: Sequence[Any], allowed: int) -> None:

@@ -50,11 +50,14 @@ def register_namespace(name: str) -> None:
 class Trace:
     """One tracing of one function: its builder, the values of its inputs, and the guards met so far."""
 
-    def __init__(self, library: str = "numpy", limits: Limits | None = None) -> None:
+    def __init__(self, library: str = "numpy", limits: Limits | None = None, *, adopts: bool = False) -> None:
         if library not in ("numpy", "torch"):
             raise InputError("bad-option", f"A trace follows numpy or torch, not {library!r}.")
         self.library = library
         self.builder = Builder(limits, library)
+        self.adopted: dict[int, tuple[Any, Tracer]] = {}  # by identity: tensors closed over, as inputs
+        if adopts:
+            self.builder.adopt = self._adopt
         self.guards: dict[Node, bool] = {}
         self._values: dict[Node, Array] = {}
         self._stands_for: dict[Node, Node] = {}
@@ -80,6 +83,14 @@ class Trace:
         node = self.builder.input(name, value.shape, value.dtype)
         self._values[node] = value
         return Tracer(self, node)
+
+    def _adopt(self, value: Any) -> Node | None:
+        """The input that a tensor closed over becomes where torch wants derivatives with respect to it."""
+        if not (getattr(value, "requires_grad", False) and hasattr(value, "grad_fn")):
+            return None
+        if id(value) not in self.adopted:
+            self.adopted[id(value)] = (value, self.input(value, f"closed_{len(self.adopted)}"))
+        return self.adopted[id(value)][1].node
 
     def fresh(self, like: Tracer) -> Tracer:
         """A new input node that stands for `like`: what a transform inside the trace differentiates with respect to."""
