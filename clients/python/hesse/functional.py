@@ -25,11 +25,13 @@ from hesse.conventions import (
     Given,
     as_tuple,
     called,
+    check_any,
     check_dependence,
     check_empty,
     check_forward,
     check_mode,
     check_vector,
+    check_vectorized,
     scalar_graph,
 )
 from hesse.current import current_client
@@ -82,11 +84,13 @@ class Functional:
         flags = Flags("hessian", create_graph, strict)
         given = as_tuple(inputs, "inputs", "hessian")
         check_mode(outer_jacobian_strategy)
-        if outer_jacobian_strategy == "forward-mode":
-            check_forward(flags, vectorize)
-        scope, outputs = called(func, given, flags)
+        is_forward = outer_jacobian_strategy == "forward-mode"
+        if is_forward:
+            check_forward(flags)
+            check_vectorized(vectorize)
+        scope, outputs = called(func, given, flags, is_forward=is_forward)
         graph = scalar_graph(scope, outputs, flags)
-        check_dependence(graph, "hessian", flags, vectorize)
+        check_dependence(scope, graph, "hessian", flags, vectorize)
         check_empty(sum([t.node.size for t in scope.inputs]), vectorize, outer_jacobian_strategy)
         strategy = "auto" if outer_jacobian_strategy == "reverse-mode" else "forward-over-reverse"
 
@@ -125,17 +129,22 @@ class Functional:
         """
         flags = Flags("jacobian", create_graph, strict)
         check_mode(strategy, HINT)
-        if strategy == "forward-mode":
-            check_forward(flags, vectorize)
+        is_forward = strategy == "forward-mode"
+        if is_forward:
+            check_forward(flags)
         given = as_tuple(inputs, "inputs", "jacobian")
-        scope, outputs = called(func, given, flags)
+        if is_forward:
+            check_vectorized(vectorize)
+        scope, outputs = called(func, given, flags, is_forward=is_forward)
         results = as_tuple(outputs, OUTPUTS, "jacobian")
+        if is_forward and not results.values:
+            return ()
+        check_any(results)
         graph = scope.graph([scope.lift(y) for y in results.values])
-        check_dependence(graph, "jacobian", flags, vectorize)
+        check_dependence(scope, graph, "jacobian", flags, vectorize)
         for y in graph.outputs:
             check_empty(y.size, vectorize, strategy)
         dtypes = [y.dtype for y in graph.outputs]
-        is_forward = strategy == "forward-mode"
 
         def finish(value: Any, output: Any) -> Any:
             rows = value if len(results.values) != 1 else [value]
@@ -203,8 +212,9 @@ class Functional:
         vector = check_vector(v, given, flags.name, ABOUT_INPUTS)
         scope, outputs = called(func, given, flags, around=vector or ())
         results = as_tuple(outputs, OUTPUTS, "jvp")
+        check_any(results)
         graph = scope.graph([scope.lift(y) for y in results.values])
-        check_dependence(graph, "jvp", flags)
+        check_dependence(scope, graph, "jvp", flags)
         for y in graph.outputs:
             if not y.is_floating:
                 raise FunctionError("not-floating",
@@ -241,7 +251,7 @@ class Functional:
         tracers = [scope.lift(y) for y in results.values]
         graph = scope.graph(tracers)
         vector = check_vector(v, Given(tuple(tracers), results.is_tuple), flags.name, ABOUT_OUTPUTS)
-        check_dependence(graph, "vjp", flags)
+        check_dependence(scope, graph, "vjp", flags)
 
         def finish(value: Any, output: Any) -> Any:
             return _outputs(results, output), given.nest(value)
@@ -283,7 +293,7 @@ class Functional:
         vector = check_vector(v, given, flags.name, ABOUT_INPUTS)
         scope, outputs = called(func, given, flags, around=vector or ())
         graph = scalar_graph(scope, outputs, flags)
-        check_dependence(graph, name, flags)
+        check_dependence(scope, graph, name, flags)
 
         def finish(value: Any, output: Any) -> Any:
             return output, given.nest(value)

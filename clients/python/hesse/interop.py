@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from hesse_engine.errors import ArgumentTypeError, FunctionError, InputError
+from hesse_engine.frontends.operands import values_of
 from hesse_engine.ir.graph import DTYPES, Array
 from hesse_engine.result import SparseMatrix
 
@@ -130,11 +131,10 @@ def _read_torch(value: Any) -> Array:
     if value.dtype.is_complex:
         raise complex_error(str(value.dtype).removeprefix("torch."))
     try:
-        array: Array = value.detach().numpy(force=True)
+        return values_of(value)
     except TypeError:
         raise InputError("bad-tensor", f"The dtype {value.dtype} is not supported.",
                          hint=f"Allowed are {', '.join(DTYPES)}.") from None
-    return array
 
 
 def _read_array(value: Any) -> Array:

@@ -45,6 +45,11 @@ def ambient() -> str:
     return "wanted" if torch is not None and torch.is_grad_enabled() else "no"
 
 
+def is_inference() -> bool:
+    """Whether torch records nothing, and cannot be told to."""
+    return bool(sys.modules["torch"].is_inference_mode_enabled())
+
+
 def enabled(flag: bool) -> AbstractContextManager[Any]:
     """torch's own operations inside are recorded, whatever is the case outside."""
     found: AbstractContextManager[Any] = sys.modules["torch"].enable_grad() if flag else nullcontext()
@@ -52,7 +57,7 @@ def enabled(flag: bool) -> AbstractContextManager[Any]:
 
 
 def internal_leaf(value: Any) -> Any:
-    """`value` as torch differentiates a copy of its own of it: what results depend on, and nobody asks the gradient of."""
+    """The copy of `value` that torch differentiates: results depend on it, and nobody can ask for its gradient."""
     return value.detach().requires_grad_() if value.is_floating_point() else value
 
 
@@ -88,7 +93,8 @@ def derived(graph: Graph, operation: str, options: Options, vectors: Sequence[An
 
 def paired(graph: Graph, rows: Sequence[int]) -> Graph:
     """sum_k <ct_k, y_k> over the outputs `rows`; the cotangents ct_k are further inputs."""
-    seeds, total = [], None
+    seeds: list[Node] = []
+    total = None
     for k in rows:
         y = graph.outputs[k]
         seeds.append(y.builder.input(f"ct_{len(graph.inputs) + len(seeds)}", y.shape, y.dtype))

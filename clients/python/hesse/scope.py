@@ -15,7 +15,7 @@ from typing import Any
 
 from hesse.interop import Library, is_array, library_of, read
 from hesse.protocol import Call
-from hesse.recording import Recorded, Twin, as_tensor, enabled, internal_leaf, is_live
+from hesse.recording import Recorded, Twin, as_tensor, enabled, internal_leaf, is_inference, is_live
 from hesse_engine.backend import reference
 from hesse_engine.errors import ArgumentTypeError, InputError
 from hesse_engine.frontends.nested import derive, detached
@@ -45,7 +45,7 @@ class Scope:
 
     def __init__(
         self, leaves: Sequence[Any], names: Sequence[str] | None = None, *, around: Sequence[Any] = (),
-        library: Library | None = None, recorded: str = "no",
+        library: Library | None = None, recorded: str = "no", adopts: bool | None = None,
     ) -> None:
         outer = next((x.trace for x in (*leaves, *around) if is_tracer(x)), None) or active_trace()
         self.is_nested = outer is not None
@@ -55,8 +55,10 @@ class Scope:
         if not leaves:
             raise InputError("wrong-inputs", "There is no array among the arguments.")
         if outer is None:
-            self.recorded = recorded if self.library.name == "torch" else "no"
-            self.trace = Trace(self.library.name, adopts=self.recorded != "no")
+            is_torch = self.library.name == "torch"
+            self.recorded = recorded if is_torch and not is_inference() else "no"
+            is_adopting = self.recorded != "no" if adopts is None else adopts
+            self.trace = Trace(self.library.name, adopts=is_torch and is_adopting)
             self.arrays = tuple([read(x) for x in leaves])
             self.leaves = leaves
             self.real = [self.trace.input(a, n) for a, n in zip(self.arrays, names, strict=True)]
@@ -65,6 +67,11 @@ class Scope:
             self.trace, self.recorded = outer, "no"
             self.real = [self.lift(x) for x in leaves]
             self.inputs = [outer.fresh(t) for t in self.real]
+
+    @property
+    def closed(self) -> list[Node]:
+        """Inputs of the trace that stand for tensors closed over."""
+        return [t.node for _, t in self.trace.adopted.values()]
 
     def lift(self, value: Any) -> Tracer:
         """`value` as a tracer of this scope; an array becomes a constant."""
@@ -80,12 +87,12 @@ class Scope:
         return self.trace.constant(value if is_live(value) else array)
 
     def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        with self.trace, enabled(self.recorded != "no"):
+        with self.trace, enabled(self.trace.library == "torch"):
             return function(*args, **kwargs)
 
     def give(self, leaf: Any) -> Any:
         """An element of a result as the user's kind of array, or as a tracer."""
-        return Tracer(self.trace, leaf) if self.is_nested else self.library.wrap(leaf)
+        return self.trace.wrap(leaf) if self.is_nested else self.library.wrap(leaf)
 
     def graph(self, outputs: Sequence[Tracer]) -> Graph:
         """The function that was called, on `inputs`."""
@@ -102,8 +109,11 @@ class Scope:
                 recorded = self._recorded(send, operation, graph, options, v or ())
                 if recorded is not None:
                     return recorded.run(finish)
+            closed = list(self.trace.adopted.values())
+            graph = replace(graph, inputs=(*graph.inputs, *[t.node for _, t in closed])) if closed else graph
+            inputs = (*self.arrays, *[read(t) for t, _ in closed])
             arrays = None if v is None else tuple([read(a) for a in v])
-            call = Call(operation, graph, self.arrays, arrays, options, lambda result: finish(result, self.give))
+            call = Call(operation, graph, inputs, arrays, options, lambda result: finish(result, self.give))
             return send(call)
         arguments = {t.node: r.node for t, r in zip(self.inputs, self.real, strict=True)}
         vectors = [self.lift(a).node for a in v or ()]

@@ -48,7 +48,7 @@ def array_of(value: Any) -> Array:
             )
         if value.is_complex():
             raise complex_error()
-        value = value.detach().numpy(force=True)
+        value = values_of(value)
     elif not isinstance(value, _PLAIN) and not hasattr(value, "__array__"):
         raise ArgumentTypeError("bad-type", f"A value of type {type(value).__name__} cannot be an operand.",
                                 hint="Allowed are numbers, arrays, tensors and lists of them.")
@@ -62,6 +62,30 @@ def array_of(value: Any) -> Array:
         raise ArgumentTypeError("bad-type", f"An array of dtype {array.dtype} cannot be an operand.",
                                 hint="Allowed are floating, integer and boolean dtypes.")
     return array
+
+
+def values_of(value: Any) -> Array:
+    """The values of a torch tensor, unless torch differentiates or maps it in a way that ends here.
+
+    Raises:
+        FunctionError: `foreign-transform`.
+    """
+    torch = sys.modules["torch"]
+    forward = torch.autograd.forward_ad
+    try:
+        # a level is entered where dual tensors are, and only there
+        is_dual = forward._current_level >= 0 and forward.unpack_dual(value).tangent is not None
+        array = None if is_dual else value.detach().numpy(force=True)
+    except RuntimeError:
+        array = None
+    if array is None:
+        raise FunctionError(
+            "foreign-transform", "A tensor takes part in a transform of torch.func or torch.autograd.forward_ad around "
+                                 "this call: its derivatives would end here.",
+            hint="Use the transforms of hesse.func in their place, or detach the tensor.",
+        )
+    found: Array = array
+    return found
 
 
 def dtype_like(dtype: Any) -> DType:

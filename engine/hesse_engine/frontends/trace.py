@@ -139,11 +139,16 @@ class Trace:
     def wrap(self, value: Any) -> Any:
         """`value` with tracers in place of nodes."""
         if type(value) is Node:
-            return Tracer(self, value)
+            return self.made(value)
         if isinstance(value, tuple):
             items = [self.wrap(v) for v in value]
             return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
         return [self.wrap(v) for v in value] if type(value) is list else value
+
+    def made(self, node: Node) -> Tracer:
+        """The result of an operation; inside torch.no_grad() it is cut off from derivatives."""
+        is_cut = self.library == "torch" and not sys.modules["torch"].is_grad_enabled()
+        return Tracer(self, apply("stop_gradient", node) if is_cut and node.is_floating else node)
 
     def call(self, library: str, name: str, args: Any, kwargs: Any, shown: str | None = None) -> Any:
         """A function of the vocabulary of `library` ('numpy' or 'torch') on tracers and constants."""
@@ -323,7 +328,7 @@ class Tracer(Operators):
 
     # ---- indexing ----------------------------------------------------------------------------------------------------
     def __getitem__(self, key: Any) -> Tracer:
-        return Tracer(self.trace, index(self.node, self._key(key)))
+        return self.trace.made(index(self.node, self._key(key)))
 
     def _key(self, key: Any) -> Any:
         parts = tuple([self._mask(k) for k in key]) if type(key) is tuple else self._mask(key)
@@ -427,7 +432,7 @@ class Tracer(Operators):
             return NotImplemented
         value = other.node if type(other) is Tracer else self.trace.unwrap(other)
         operands = (value, self.node) if reflected else (self.node, value)
-        return Tracer(self.trace, functions.operator(name, *operands))
+        return self.trace.made(functions.operator(name, *operands))
 
     def _unary(self, name: str) -> Any:
         return Tracer(self.trace, functions.operator(name, self.node))
