@@ -123,6 +123,17 @@ def varying(twin: Twin, is_own: Sequence[bool], live: Sequence[bool]) -> tuple[b
                   for f, a, own, y in zip(flags, again, is_own, graph.outputs, strict=True)])
 
 
+def reached(twin: Twin) -> tuple[bool, ...]:
+    """Which inputs the outputs are made of; torch gives None for the gradient of others."""
+    found = [_reached(graph) for graph in (twin.graph, twin.as_seen())]
+    return tuple([a or b for a, b in zip(*found, strict=True)])
+
+
+def _reached(graph: Graph) -> list[bool]:
+    nodes = set(reachable(graph.outputs, stop={n for n in reachable(graph.outputs) if n.op == "stop_gradient"}))
+    return [x in nodes for x in graph.inputs]
+
+
 def _dependent(graph: Graph, wrt: Sequence[Node]) -> list[bool]:
     order = [n for n in reachable(graph.outputs) if n.op != "stop_gradient"]
     found = dependents(order, set(wrt))
@@ -176,18 +187,23 @@ class Step:
     twin: Twin
     wanted: tuple[bool, ...]
     varies: tuple[bool, ...]
-    _paired: dict[tuple[int, ...], Twin] = field(default_factory=dict)
+    _paired: dict[tuple[int, ...], tuple[Twin, tuple[bool, ...]]] = field(default_factory=dict)
 
     def pull(self, tensors: Sequence[Any], cotangents: Sequence[Any], needed: Sequence[bool]) -> list[Any]:
         """The gradients of <cotangents, results> with respect to the tensors; None where none is needed."""
-        asked = tuple([k for k, (n, w) in enumerate(zip(needed, self.wanted, strict=True)) if n and w])
+        asked = [k for k, (n, w) in enumerate(zip(needed, self.wanted, strict=True)) if n and w]
         rows = tuple([k for k, ct in enumerate(cotangents) if ct is not None and self.varies[k]])
         found: list[Any] = [None] * len(tensors)
-        if asked and rows:
-            if rows not in self._paired:
-                self._paired[rows] = self.twin.changed(lambda graph: paired(graph, rows))
+        if not asked or not rows:
+            return found
+        if rows not in self._paired:
+            twin = self.twin.changed(lambda graph: paired(graph, rows))
+            self._paired[rows] = twin, reached(twin)
+        twin, flags = self._paired[rows]
+        chosen = tuple([k for k in asked if flags[k]])
+        if chosen:
             values = (*tensors, *[cotangents[k] for k in rows])
-            for k, gradient in zip(asked, self._gradients(self._paired[rows], asked, values), strict=True):
+            for k, gradient in zip(chosen, self._gradients(twin, chosen, values), strict=True):
                 found[k] = gradient
         return found
 
