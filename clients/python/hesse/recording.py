@@ -171,12 +171,23 @@ class Recorded:
 
     def _attached(self, result: Result, vectors: Sequence[Any]) -> Result:
         twin = self.twin.changed(lambda graph: derived(graph, self.operation, self.options, vectors))
-        live = [is_live(t) for t in self.tensors]
-        varies = varying(twin, _owned(result, self.operation), live)
-        step = Step(_bound(self.send), twin, self.wanted, varies)
+        step = Step(_bound(self.send), twin, self.wanted, self._varying(twin, _owned(result, self.operation)))
         with enabled(True):
             tensors = _node_of_torch().apply(step, list(_leaves(result)), *self.tensors)
         return _filled(result, iter(tensors))
+
+
+    def _varying(self, twin: Twin, is_own: list[bool]) -> tuple[bool, ...]:
+        live = [is_live(t) for t in self.tensors]
+        flags = varying(twin, is_own, live)
+        if all(flags) or self.options.api != "func" or self.operation != "hessian":
+            return flags
+        # torch pushes the gradient forward: where that requires grad, so do its derivatives, constants too
+        options, width = replace(self.options, strategy="reverse"), len(_argnums(self.options))
+        slopes = self.twin.changed(lambda graph: derived(graph, "jacobian", options, ()))
+        count, chosen = is_own.count(False), [k in _argnums(self.options) for k in range(len(live))]
+        first = [varying(slopes, [False] * (count // width) + is_own[count:], of) for of in (live, chosen)]
+        return tuple([f or (k < count and all([s[k // width] for s in first])) for k, f in enumerate(flags)])
 
 
 @dataclass(slots=True, eq=False)
@@ -255,6 +266,11 @@ def _bound(send: Send) -> Send:
 # ---- results ---------------------------------------------------------------------------------------------------------
 def _same(value: Any) -> Any:
     return value
+
+
+def _argnums(options: Options) -> tuple[int, ...]:
+    assert isinstance(options.argnums, tuple)
+    return options.argnums
 
 
 def _flat(value: Any) -> Iterator[Any]:

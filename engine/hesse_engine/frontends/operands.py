@@ -235,6 +235,12 @@ def is_elementwise(name: str) -> bool:
     return row is not None and row.batch is batch_elementwise and not row.attrs
 
 
+def under_no_grad(node: Node) -> Node:
+    """`node`, cut off from derivatives where torch.no_grad() holds."""
+    torch = sys.modules.get("torch") if node.builder.library == "torch" and node.is_floating else None
+    return node if torch is None or torch.is_grad_enabled() else apply("stop_gradient", node)
+
+
 # ---- small words of the language that several functions share --------------------------------------------------------
 def truth(x: Node) -> Node:
     return x if x.dtype == BOOL else apply("not_equal", x, 0)

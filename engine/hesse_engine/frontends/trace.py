@@ -19,7 +19,7 @@ import numpy as np
 from hesse_engine.errors import ArgumentTypeError, FunctionError, InputError
 from hesse_engine.frontends import functions, methods
 from hesse_engine.frontends.indexing import index
-from hesse_engine.frontends.operands import array_of, elementwise, lower, no_rule, tensor, truth
+from hesse_engine.frontends.operands import array_of, elementwise, lower, no_rule, tensor, truth, under_no_grad
 from hesse_engine.frontends.operators import Operators
 from hesse_engine.frontends.refusals import EXPLICIT, ValueAbsent, ambiguous, cut
 from hesse_engine.frontends.table import call
@@ -55,9 +55,8 @@ class Trace:
             raise InputError("bad-option", f"A trace follows numpy or torch, not {library!r}.")
         self.library = library
         self.builder = Builder(limits, library)
+        self.builder.adopt = self._adopt if adopts else None
         self.adopted: dict[int, tuple[Any, Tracer]] = {}  # by identity: tensors closed over, as inputs
-        if adopts:
-            self.builder.adopt = self._adopt
         self.guards: dict[Node, bool] = {}
         self._values: dict[Node, Array] = {}
         self._stands_for: dict[Node, Node] = {}
@@ -86,7 +85,7 @@ class Trace:
 
     def _adopt(self, value: Any) -> Node | None:
         """The input that a tensor closed over becomes where torch wants derivatives with respect to it."""
-        if not (getattr(value, "requires_grad", False) and hasattr(value, "grad_fn")):
+        if getattr(value, "requires_grad", False) is not True:
             return None
         if id(value) not in self.adopted:
             self.adopted[id(value)] = (value, self.input(value, f"closed_{len(self.adopted)}"))
@@ -146,9 +145,8 @@ class Trace:
         return [self.wrap(v) for v in value] if type(value) is list else value
 
     def made(self, node: Node) -> Tracer:
-        """The result of an operation; inside torch.no_grad() it is cut off from derivatives."""
-        is_cut = self.library == "torch" and not sys.modules["torch"].is_grad_enabled()
-        return Tracer(self, apply("stop_gradient", node) if is_cut and node.is_floating else node)
+        """The result of an operation."""
+        return Tracer(self, under_no_grad(node))
 
     def call(self, library: str, name: str, args: Any, kwargs: Any, shown: str | None = None) -> Any:
         """A function of the vocabulary of `library` ('numpy' or 'torch') on tracers and constants."""
