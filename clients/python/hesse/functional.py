@@ -2,7 +2,9 @@
 
 A function of the module uses the current client (`hesse.use`, else the default one); `client.functional` has the same
 functions for one client. Called inside a function that is being traced, they become part of its graph; with
-`create_graph=False` their results are cut off from the derivative around them, as in torch.
+`create_graph=False` their results are cut off from the derivative around them, as in torch. With `create_graph=True`
+results that are torch tensors carry a grad_fn: torch differentiates them further, with respect to the inputs, to v and
+to tensors that the function closes over; its backward is one more computation by the same client.
 """
 
 from __future__ import annotations
@@ -66,7 +68,7 @@ class Functional:
         Args:
             func: takes the inputs as arguments, returns one tensor of one element, of any shape.
             inputs: a tensor, or a tuple of tensors, float64 or float32.
-            create_graph: inside a traced function, keep the result differentiable.
+            create_graph: keep the result differentiable, inside a traced function and by torch.
             strict: refuse a function, or a gradient, that does not depend on an input.
             vectorize: accepted as in torch; columns are always vectorized.
             outer_jacobian_strategy: 'reverse-mode', or 'forward-mode' (needs `vectorize=True`).
@@ -115,7 +117,7 @@ class Functional:
         Args:
             func: takes the inputs as arguments, returns a tensor or a tuple of tensors.
             inputs: a tensor, or a tuple of tensors, float64 or float32.
-            create_graph: inside a traced function, keep the result differentiable.
+            create_graph: keep the result differentiable, inside a traced function and by torch.
             strict: refuse an output that does not depend on an input.
             vectorize: accepted as in torch; the sweeps are always vectorized.
             strategy: 'reverse-mode', or 'forward-mode' (needs `vectorize=True`).
@@ -167,7 +169,7 @@ class Functional:
             func: takes the inputs as arguments, returns one tensor of one element.
             inputs: a tensor, or a tuple of tensors, float64 or float32.
             v: as the inputs; may be left out for a single input of a single element, and is 1 then.
-            create_graph: inside a traced function, keep output and product differentiable.
+            create_graph: keep output and product differentiable, inside a traced function and by torch.
             strict: refuse a function, or a gradient, that does not depend on an input.
 
         Returns:
@@ -197,7 +199,7 @@ class Functional:
             func: takes the inputs as arguments, returns a tensor or a tuple of tensors.
             inputs: a tensor, or a tuple of tensors, float64 or float32.
             v: as the inputs; may be left out for a single input of a single element, and is 1 then.
-            create_graph: inside a traced function, keep output and product differentiable.
+            create_graph: keep output and product differentiable, inside a traced function and by torch.
             strict: refuse an output that does not depend on the inputs.
 
         Returns:
@@ -235,7 +237,7 @@ class Functional:
             func: takes the inputs as arguments, returns a tensor or a tuple of tensors.
             inputs: a tensor, or a tuple of tensors, float64 or float32.
             v: as the outputs; may be left out for a single output of a single element, and is 1 then.
-            create_graph: inside a traced function, keep output and product differentiable.
+            create_graph: keep output and product differentiable, inside a traced function and by torch.
             strict: refuse an input that no output depends on.
 
         Returns:

@@ -162,10 +162,14 @@ def nested(values: Sequence[Any], builder: Builder, depth: int = 0) -> Node:
     """A list, of lists, of numbers and nodes as one node."""
     if depth == 0:
         _check_depth(values, builder.limits.rank)
-    if not has_node(values) and not any([_adopted(v, builder) for v in _elements(values)]):
+    if not has_node(values) and not _has_adopted(values, builder):
         return builder.constant(array_of(list(values)))
     parts = [nested(v, builder, depth + 1) if type(v) in (list, tuple) else lower(v, builder) for v in values]
     return apply("stack", *lift(parts, "stack")[0], axis=0)
+
+
+def _has_adopted(values: Sequence[Any], builder: Builder) -> bool:
+    return builder.adopt is not None and any([builder.adopt(v) is not None for v in _elements(values)])
 
 
 def _elements(values: Sequence[Any]) -> Iterator[Any]:
