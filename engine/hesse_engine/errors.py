@@ -107,7 +107,8 @@ _declare(ArgumentTypeError, 422, "bad-type", "cut-graph", "bad-outputs", "no-rul
 _declare(FunctionError, 422, "not-scalar", "not-single", "not-real", "not-floating", "not-floating-output", "bad-v",
          "independent", "strict-vectorize", "ambiguous-tensor", "vmap-branch", "vmap-item", "no-tensor-output",
          "empty-output", "unsupported-complex", "bad-argnums", "argnums-type", "bad-randomness", "bad-structure",
-         "bad-aux", "empty-result", "nonfinite-result", "loop-branch", "random-operation", "random-once")
+         "bad-aux", "empty-result", "nonfinite-result", "loop-branch", "random-operation", "random-once",
+         "foreign-transform")
 _declare(IndexRangeError, 422, "index-out-of-range")
 _declare(UnsupportedError, 422, "unsupported", "forward-mode-needs-vectorize")
 _declare(LimitError, 413, "too-many-nodes", "too-many-elements", "rank-too-high", "attribute-too-large",

@@ -148,9 +148,10 @@ def test_an_inner_transform_of_constants_gives_arrays() -> None:
 
 
 def test_no_array_at_all_is_an_error() -> None:
-    for call in (lambda: functional.hessian(lambda: 1.0, ()), lambda: func.grad(lambda p: 1.0)({})):
-        with pytest.raises(ValueError, match="no array among the arguments"):
-            call()
+    with pytest.raises(ValueError, match="no array among the arguments"):
+        func.grad(lambda p: 1.0)({})
+    with pytest.raises(IndexError, match="tuple index out of range"):  # as torch's
+        functional.hessian(lambda: 1.0, ())
 
 
 def test_the_namespace_of_a_traced_array() -> None:

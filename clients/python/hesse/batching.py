@@ -12,6 +12,7 @@ import numpy as np
 from hesse import tree
 from hesse.draws import ruled
 from hesse.protocol import Call, Calls
+from hesse.recording import ambient, is_live
 from hesse.scope import Scope, Send, is_tensor
 from hesse_engine.errors import IndexRangeError, InputError
 from hesse_engine.frontends.randomness import Frame
@@ -23,6 +24,7 @@ from hesse_engine.result import Result
 from hesse_engine.transforms.batch import batch, from_last, to_last
 
 Function = Callable[..., Any]
+OPTIONS = Options(api="func", argnums=(0,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +76,17 @@ def vmapped(
     dims, leaves, structure = _mapped_inputs(in_dims, args, name)
     mapped = Mapped(func, name, leaves, structure, dims, out_dims, kwargs, randomness)
     size = _batch_size(mapped)
-    scope = Scope([leaves[k] for k in mapped.tensors])
-    if chunk_size is not None and chunk_size < size and not scope.is_nested:
+    tensors = [leaves[k] for k in mapped.tensors]
+    scope = Scope(tensors, recorded=ambient())
+    is_chunked = chunk_size is not None and chunk_size < size and not any([is_live(t) for t in tensors])
+    if chunk_size is not None and is_chunked and not scope.is_nested:
         return send(_chunked(mapped, scope, size, chunk_size))
     run = _traced(mapped, scope, Frame(randomness, size))
     if scope.is_nested:
         return run.restored(run.graph.outputs, scope.give)
     if not run.graph.outputs:
         return run.restored((), scope.give)
-    return send(_call(run, scope.arrays, lambda r: run.restored(_values(r, run), scope.give)))
+    return scope.run(send, "value", run.graph, OPTIONS, lambda r, give: run.restored(_values(r, run), give))
 
 
 def _traced(mapped: Mapped, scope: Scope, frame: Frame) -> Batched:
@@ -137,7 +141,7 @@ def _placed(
 
 
 def _call(run: Batched, arrays: Sequence[Array], finish: Callable[[Result], Any]) -> Call:
-    return Call("value", run.graph, tuple(arrays), None, Options(api="func"), finish)
+    return Call("value", run.graph, tuple(arrays), None, OPTIONS, finish)
 
 
 def _values(result: Result, run: Batched) -> list[Any]:

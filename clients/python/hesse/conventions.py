@@ -8,7 +8,14 @@ from typing import Any
 
 from hesse.interop import complex_error, dtype_name, torch_size
 from hesse.scope import Scope, is_tensor
-from hesse_engine.errors import ArgumentTypeError, BranchError, FunctionError, IndexRangeError, UnsupportedError
+from hesse_engine.errors import (
+    ArgumentTypeError,
+    BranchError,
+    FunctionError,
+    IndexRangeError,
+    InputError,
+    UnsupportedError,
+)
 from hesse_engine.frontends.trace import is_tracer
 from hesse_engine.ir.graph import Graph
 from hesse_engine.options import Options
@@ -64,7 +71,7 @@ def check_mode(strategy: str, hint: str = "") -> None:
         raise BranchError("bad-strategy", f'Expected strategy to be either "forward-mode" or "reverse-mode".{hint}')
 
 
-def check_forward(flags: Flags, vectorize: bool) -> None:
+def check_forward(flags: Flags) -> None:
     """torch's limits of forward mode, in its order."""
     if flags.create_graph:
         raise UnsupportedError(
@@ -78,6 +85,9 @@ def check_forward(flags: Flags, vectorize: bool) -> None:
             "hesse.functional.jacobian: `strict=True` and `strategy=\"forward-mode\"` are not supported together "
             "(yet). Please either set `strict=False` or `strategy=\"reverse-mode\"`.",
         )
+
+
+def check_vectorized(vectorize: bool) -> None:
     if not vectorize:
         raise UnsupportedError(
             "forward-mode-needs-vectorize",
@@ -86,21 +96,38 @@ def check_forward(flags: Flags, vectorize: bool) -> None:
         )
 
 
-def called(func: Function, given: Given, flags: Flags, around: Any = ()) -> tuple[Scope, Any]:
+def called(
+    func: Function, given: Given, flags: Flags, around: Any = (), is_forward: bool = False
+) -> tuple[Scope, Any]:
     """The function's raw outputs on tracers of the inputs, which must be real and floating."""
     for value in given.values:
-        check_floating(value)
-    scope = Scope(given.values, around=around)
+        check_floating(value, is_forward)
+    check_any(given)
+    recorded = "always" if flags.create_graph else "no"
+    scope = Scope(given.values, around=around, recorded=recorded, adopts=flags.create_graph or flags.strict)
     return scope, scope.call(func, *scope.inputs)
 
 
-def check_floating(value: Any) -> None:
-    """Raises `FunctionError` (`unsupported-complex`, `not-floating`) in torch's words."""
-    name = dtype_name(value.node if is_tracer(value) else value)
+def check_any(given: Given) -> None:
+    """torch looks at the first tensor of an empty tuple."""
+    if not given.values:
+        raise IndexRangeError("index-out-of-range", "tuple index out of range")
+
+
+def check_floating(value: Any, is_forward: bool = False) -> None:
+    """Raises `FunctionError` (`unsupported-complex`, `not-floating`) or `InputError` in torch's words."""
+    name = dtype_name(_untraced(value))
     if "complex" in name:
         raise complex_error(name)
     if "float" not in name:
+        if is_forward:
+            raise InputError("not-floating-primal",
+                             f"Expected primal to be floating point or complex, but got: torch.{name}")
         raise FunctionError("not-floating", "only Tensors of floating point dtype can require gradients")
+
+
+def _untraced(value: Any) -> Any:
+    return value.node if is_tracer(value) else value
 
 
 def scalar_graph(scope: Scope, outputs: Any, flags: Flags) -> Graph:
@@ -108,7 +135,7 @@ def scalar_graph(scope: Scope, outputs: Any, flags: Flags) -> Graph:
     tracers = [scope.lift(y) for y in results.values]
     if flags.strict:
         graph = scope.graph(tracers)
-        check_strict(graph, "outputs", len(tracers), tuple(range(len(graph.inputs))), Options())
+        check_strict(graph, "outputs", len(tracers), tuple(range(len(graph.inputs))), Options(), closed=scope.closed)
     if results.is_tuple:
         raise FunctionError("not-single", f"The function given to {flags.name} should return a single Tensor")
     if tracers[0].node.size != 1:
@@ -118,18 +145,19 @@ def scalar_graph(scope: Scope, outputs: Any, flags: Flags) -> Graph:
     return scope.graph(tracers)
 
 
-def check_dependence(graph: Graph, operation: str, flags: Flags, vectorize: bool = False) -> None:
+def check_dependence(scope: Scope, graph: Graph, operation: str, flags: Flags, vectorize: bool = False) -> None:
     if not flags.strict:
         return
-    argnums = tuple(range(len(graph.inputs)))
-    check_strict(graph, "slopes" if operation == "hessian" else "outputs", len(graph.outputs), argnums, Options())
+    argnums, first = tuple(range(len(graph.inputs))), "slopes" if operation == "hessian" else "outputs"
+    check_strict(graph, first, len(graph.outputs), argnums, Options(), closed=scope.closed)
     if vectorize:
         raise FunctionError(
             "strict-vectorize",
             "hesse.functional.jacobian: `strict=True` and `vectorized=True` are not supported together. Please either "
             "set `strict=False` or `vectorize=False`.",
         )
-    check_strict(graph, operation, len(graph.outputs), argnums, Options(), create_graph=flags.create_graph)
+    check_strict(graph, operation, len(graph.outputs), argnums, Options(), create_graph=flags.create_graph,
+                 closed=scope.closed)
 
 
 def check_empty(count: int, vectorize: bool, strategy: str) -> None:
@@ -160,4 +188,11 @@ def check_vector(v: Any, like: Given, name: str, about: str) -> tuple[Any, ...] 
             entry = f"Entry {k} in " if like.is_tuple else ""
             raise FunctionError("bad-v", f"{entry}v has invalid size: should be {torch_size(shape)} but got "
                                          f"{torch_size(tuple(element.shape))}.")
+        wanted, given = [dtype_name(_untraced(x)) for x in (like.values[k], element)]
+        if "complex" in given and given != wanted:
+            raise FunctionError(
+                "unsupported-complex",
+                "For complex Tensors, both grad_output and output are required to have the same dtype. Mismatch in "
+                f"dtype: grad_output[{k}] has a dtype of torch.{given} and output[{k}] has a dtype of torch.{wanted}.",
+            )
     return values

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from hesse import tree
-from hesse.interop import complex_error, dtype_name
+from hesse.interop import complex_error, dtype_name, torch_dtype
+from hesse.recording import ambient
 from hesse.scope import Scope, is_tensor
 from hesse_engine.errors import FunctionError, InputError
 from hesse_engine.frontends.trace import Tracer, is_tracer
@@ -77,7 +78,7 @@ def evaluate(
     for p in wrt:
         _check_primal(leaves[p], is_forward)
     tensors = [p for p, leaf in enumerate(leaves) if is_tensor(leaf)]
-    scope = Scope([leaves[p] for p in tensors], around=around)
+    scope = Scope([leaves[p] for p in tensors], around=around, recorded=ambient())
     for p, tracer in zip(tensors, scope.inputs, strict=True):
         leaves[p] = tracer
     traced_args, traced_kwargs = tree.unflatten(leaves, structure)
@@ -211,4 +212,6 @@ def stand_in(tracer: Tracer) -> Tracer:
 
 
 def cast(block: Any, dtype: Any) -> Any:
-    return convert(block, dtype) if isinstance(block, Node) else block.astype(dtype)
+    if isinstance(block, Node):
+        return convert(block, dtype)
+    return block.astype(dtype) if isinstance(block, np.ndarray) else block.to(torch_dtype(dtype))

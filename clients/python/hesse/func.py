@@ -1,7 +1,8 @@
 """`torch.func`: function transforms with its signatures, conventions and errors, over whatever arrays go in.
 
 Arguments and outputs may be nested in tuples, lists, dicts and namedtuples. Transforms nest to any order: an inner one
-becomes part of the graph of the outer one, and the outermost call is one computation.
+becomes part of the graph of the outer one, and the outermost call is one computation. Nothing is ever detached: results
+of torch tensors that require grad, among the arguments or closed over, carry a grad_fn, as in torch.
 """
 
 from __future__ import annotations

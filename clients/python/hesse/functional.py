@@ -2,7 +2,9 @@
 
 A function of the module uses the current client (`hesse.use`, else the default one); `client.functional` has the same
 functions for one client. Called inside a function that is being traced, they become part of its graph; with
-`create_graph=False` their results are cut off from the derivative around them, as in torch.
+`create_graph=False` their results are cut off from the derivative around them, as in torch. With `create_graph=True`
+results that are torch tensors carry a grad_fn: torch differentiates them further, with respect to the inputs, to v and
+to tensors that the function closes over; its backward is one more computation by the same client.
 """
 
 from __future__ import annotations
@@ -25,11 +27,13 @@ from hesse.conventions import (
     Given,
     as_tuple,
     called,
+    check_any,
     check_dependence,
     check_empty,
     check_forward,
     check_mode,
     check_vector,
+    check_vectorized,
     scalar_graph,
 )
 from hesse.current import current_client
@@ -64,7 +68,7 @@ class Functional:
         Args:
             func: takes the inputs as arguments, returns one tensor of one element, of any shape.
             inputs: a tensor, or a tuple of tensors, float64 or float32.
-            create_graph: inside a traced function, keep the result differentiable.
+            create_graph: keep the result differentiable, inside a traced function and by torch.
             strict: refuse a function, or a gradient, that does not depend on an input.
             vectorize: accepted as in torch; columns are always vectorized.
             outer_jacobian_strategy: 'reverse-mode', or 'forward-mode' (needs `vectorize=True`).
@@ -82,11 +86,13 @@ class Functional:
         flags = Flags("hessian", create_graph, strict)
         given = as_tuple(inputs, "inputs", "hessian")
         check_mode(outer_jacobian_strategy)
-        if outer_jacobian_strategy == "forward-mode":
-            check_forward(flags, vectorize)
-        scope, outputs = called(func, given, flags)
+        is_forward = outer_jacobian_strategy == "forward-mode"
+        if is_forward:
+            check_forward(flags)
+            check_vectorized(vectorize)
+        scope, outputs = called(func, given, flags, is_forward=is_forward)
         graph = scalar_graph(scope, outputs, flags)
-        check_dependence(graph, "hessian", flags, vectorize)
+        check_dependence(scope, graph, "hessian", flags, vectorize)
         check_empty(sum([t.node.size for t in scope.inputs]), vectorize, outer_jacobian_strategy)
         strategy = "auto" if outer_jacobian_strategy == "reverse-mode" else "forward-over-reverse"
 
@@ -111,7 +117,7 @@ class Functional:
         Args:
             func: takes the inputs as arguments, returns a tensor or a tuple of tensors.
             inputs: a tensor, or a tuple of tensors, float64 or float32.
-            create_graph: inside a traced function, keep the result differentiable.
+            create_graph: keep the result differentiable, inside a traced function and by torch.
             strict: refuse an output that does not depend on an input.
             vectorize: accepted as in torch; the sweeps are always vectorized.
             strategy: 'reverse-mode', or 'forward-mode' (needs `vectorize=True`).
@@ -125,17 +131,22 @@ class Functional:
         """
         flags = Flags("jacobian", create_graph, strict)
         check_mode(strategy, HINT)
-        if strategy == "forward-mode":
-            check_forward(flags, vectorize)
+        is_forward = strategy == "forward-mode"
+        if is_forward:
+            check_forward(flags)
         given = as_tuple(inputs, "inputs", "jacobian")
-        scope, outputs = called(func, given, flags)
+        if is_forward:
+            check_vectorized(vectorize)
+        scope, outputs = called(func, given, flags, is_forward=is_forward)
         results = as_tuple(outputs, OUTPUTS, "jacobian")
+        if is_forward and not results.values:
+            return ()
+        check_any(results)
         graph = scope.graph([scope.lift(y) for y in results.values])
-        check_dependence(graph, "jacobian", flags, vectorize)
+        check_dependence(scope, graph, "jacobian", flags, vectorize)
         for y in graph.outputs:
             check_empty(y.size, vectorize, strategy)
         dtypes = [y.dtype for y in graph.outputs]
-        is_forward = strategy == "forward-mode"
 
         def finish(value: Any, output: Any) -> Any:
             rows = value if len(results.values) != 1 else [value]
@@ -158,7 +169,7 @@ class Functional:
             func: takes the inputs as arguments, returns one tensor of one element.
             inputs: a tensor, or a tuple of tensors, float64 or float32.
             v: as the inputs; may be left out for a single input of a single element, and is 1 then.
-            create_graph: inside a traced function, keep output and product differentiable.
+            create_graph: keep output and product differentiable, inside a traced function and by torch.
             strict: refuse a function, or a gradient, that does not depend on an input.
 
         Returns:
@@ -188,7 +199,7 @@ class Functional:
             func: takes the inputs as arguments, returns a tensor or a tuple of tensors.
             inputs: a tensor, or a tuple of tensors, float64 or float32.
             v: as the inputs; may be left out for a single input of a single element, and is 1 then.
-            create_graph: inside a traced function, keep output and product differentiable.
+            create_graph: keep output and product differentiable, inside a traced function and by torch.
             strict: refuse an output that does not depend on the inputs.
 
         Returns:
@@ -203,8 +214,9 @@ class Functional:
         vector = check_vector(v, given, flags.name, ABOUT_INPUTS)
         scope, outputs = called(func, given, flags, around=vector or ())
         results = as_tuple(outputs, OUTPUTS, "jvp")
+        check_any(results)
         graph = scope.graph([scope.lift(y) for y in results.values])
-        check_dependence(graph, "jvp", flags)
+        check_dependence(scope, graph, "jvp", flags)
         for y in graph.outputs:
             if not y.is_floating:
                 raise FunctionError("not-floating",
@@ -225,7 +237,7 @@ class Functional:
             func: takes the inputs as arguments, returns a tensor or a tuple of tensors.
             inputs: a tensor, or a tuple of tensors, float64 or float32.
             v: as the outputs; may be left out for a single output of a single element, and is 1 then.
-            create_graph: inside a traced function, keep output and product differentiable.
+            create_graph: keep output and product differentiable, inside a traced function and by torch.
             strict: refuse an input that no output depends on.
 
         Returns:
@@ -241,7 +253,7 @@ class Functional:
         tracers = [scope.lift(y) for y in results.values]
         graph = scope.graph(tracers)
         vector = check_vector(v, Given(tuple(tracers), results.is_tuple), flags.name, ABOUT_OUTPUTS)
-        check_dependence(graph, "vjp", flags)
+        check_dependence(scope, graph, "vjp", flags)
 
         def finish(value: Any, output: Any) -> Any:
             return _outputs(results, output), given.nest(value)
@@ -283,7 +295,7 @@ class Functional:
         vector = check_vector(v, given, flags.name, ABOUT_INPUTS)
         scope, outputs = called(func, given, flags, around=vector or ())
         graph = scalar_graph(scope, outputs, flags)
-        check_dependence(graph, name, flags)
+        check_dependence(scope, graph, name, flags)
 
         def finish(value: Any, output: Any) -> Any:
             return output, given.nest(value)
@@ -302,7 +314,7 @@ class Functional:
         strategy: str = "auto",
         change: Callable[[Result], Result] | None = None,
     ) -> Any:
-        options = Options(argnums=tuple(range(len(graph.inputs))), strategy=strategy, strict=False)
+        options = Options(argnums=tuple(range(len(scope.inputs))), strategy=strategy, strict=False)
 
         def finished(result: Result, give: Callable[[Any], Any]) -> Any:
             if change is not None:

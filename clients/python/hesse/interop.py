@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from hesse_engine.errors import ArgumentTypeError, FunctionError, InputError
+from hesse_engine.frontends.operands import values_of
 from hesse_engine.ir.graph import DTYPES, Array
 from hesse_engine.result import SparseMatrix
 
@@ -130,11 +131,10 @@ def _read_torch(value: Any) -> Array:
     if value.dtype.is_complex:
         raise complex_error(str(value.dtype).removeprefix("torch."))
     try:
-        array: Array = value.detach().numpy(force=True)
+        return values_of(value)
     except TypeError:
         raise InputError("bad-tensor", f"The dtype {value.dtype} is not supported.",
                          hint=f"Allowed are {', '.join(DTYPES)}.") from None
-    return array
 
 
 def _read_array(value: Any) -> Array:
@@ -153,6 +153,11 @@ def dtype_name(value: Any) -> str:
     """The dtype of an array of any library under the name that all of them have for it: 'float64'."""
     dtype = value.dtype
     return dtype.name if isinstance(dtype, np.dtype) else str(dtype).rpartition(".")[2]
+
+
+def torch_dtype(dtype: Any) -> Any:
+    """torch's name for a NumPy dtype that a graph can hold."""
+    return getattr(sys.modules["torch"], str(dtype))
 
 
 def torch_size(shape: tuple[int, ...]) -> str:

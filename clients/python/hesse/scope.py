@@ -15,6 +15,7 @@ from typing import Any
 
 from hesse.interop import Library, is_array, library_of, read
 from hesse.protocol import Call
+from hesse.recording import Recorded, Twin, as_tensor, enabled, internal_leaf, is_inference, is_live
 from hesse_engine.backend import reference
 from hesse_engine.errors import ArgumentTypeError, InputError
 from hesse_engine.frontends.nested import derive, detached
@@ -36,11 +37,15 @@ def is_tensor(value: Any) -> bool:
 
 
 class Scope:
-    """One call of a user's function on `leaves`; `inputs` are the tracers that it is given for them."""
+    """One call of a user's function on `leaves`; `inputs` are the tracers that it is given for them.
+
+    `recorded` says whether torch can differentiate results further: 'no', 'wanted' (where a tensor that goes in
+    requires grad), or 'always' (inputs that do not are copied to ones that do, as with create_graph=True).
+    """
 
     def __init__(
         self, leaves: Sequence[Any], names: Sequence[str] | None = None, *, around: Sequence[Any] = (),
-        library: Library | None = None,
+        library: Library | None = None, recorded: str = "no", adopts: bool | None = None,
     ) -> None:
         outer = next((x.trace for x in (*leaves, *around) if is_tracer(x)), None) or active_trace()
         self.is_nested = outer is not None
@@ -50,14 +55,23 @@ class Scope:
         if not leaves:
             raise InputError("wrong-inputs", "There is no array among the arguments.")
         if outer is None:
-            self.trace = Trace(self.library.name)
+            is_torch = self.library.name == "torch"
+            self.recorded = recorded if is_torch and not is_inference() else "no"
+            is_adopting = self.recorded != "no" if adopts is None else adopts
+            self.trace = Trace(self.library.name, adopts=is_torch and is_adopting)
             self.arrays = tuple([read(x) for x in leaves])
+            self.leaves = leaves
             self.real = [self.trace.input(a, n) for a, n in zip(self.arrays, names, strict=True)]
             self.inputs = list(self.real)
         else:
-            self.trace = outer
+            self.trace, self.recorded = outer, "no"
             self.real = [self.lift(x) for x in leaves]
             self.inputs = [outer.fresh(t) for t in self.real]
+
+    @property
+    def closed(self) -> list[Node]:
+        """Inputs of the trace that stand for tensors closed over."""
+        return [t.node for _, t in self.trace.adopted.values()]
 
     def lift(self, value: Any) -> Tracer:
         """`value` as a tracer of this scope; an array becomes a constant."""
@@ -69,15 +83,16 @@ class Scope:
                     hint="Pass what the function needs as arguments.",
                 )
             return tracer
-        return self.trace.constant(read(value))
+        array = read(value)
+        return self.trace.constant(value if is_live(value) else array)
 
     def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        with self.trace:
+        with self.trace, enabled(self.trace.library == "torch"):
             return function(*args, **kwargs)
 
     def give(self, leaf: Any) -> Any:
         """An element of a result as the user's kind of array, or as a tracer."""
-        return Tracer(self.trace, leaf) if self.is_nested else self.library.wrap(leaf)
+        return self.trace.wrap(leaf) if self.is_nested else self.library.wrap(leaf)
 
     def graph(self, outputs: Sequence[Tracer]) -> Graph:
         """The function that was called, on `inputs`."""
@@ -90,8 +105,15 @@ class Scope:
     ) -> Any:
         """`finish(result, give)`: of a call that is sent, or of nodes derived here and now."""
         if not self.is_nested:
+            if self.recorded != "no":
+                recorded = self._recorded(send, operation, graph, options, v or ())
+                if recorded is not None:
+                    return recorded.run(finish)
+            closed = list(self.trace.adopted.values())
+            graph = replace(graph, inputs=(*graph.inputs, *[t.node for _, t in closed])) if closed else graph
+            inputs = (*self.arrays, *[read(t) for t, _ in closed])
             arrays = None if v is None else tuple([read(a) for a in v])
-            call = Call(operation, graph, self.arrays, arrays, options, lambda result: finish(result, self.give))
+            call = Call(operation, graph, inputs, arrays, options, lambda result: finish(result, self.give))
             return send(call)
         arguments = {t.node: r.node for t, r in zip(self.inputs, self.real, strict=True)}
         vectors = [self.lift(a).node for a in v or ()]
@@ -100,6 +122,21 @@ class Scope:
             return finish(result, self.give)
         # nothing of the trace around it enters: the result is known, and is given as arrays
         return finish(result, lambda node: self.library.wrap(reference.run([node], {})[0]))
+
+    def _recorded(
+        self, send: Send, operation: str, graph: Graph, options: Options, v: Sequence[Any]
+    ) -> Recorded | None:
+        """The computation with all that torch may want derivatives of as inputs; None where that is nothing."""
+        closed = list(self.trace.adopted.values())
+        given = [as_tensor(x) for x in self.leaves]
+        others = [*[t for t, _ in closed], *[as_tensor(a) for a in v]]
+        wanted = [is_live(t) for t in (*given, *others)]
+        if self.recorded == "always":
+            given = [t if is_live(t) else internal_leaf(t) for t in given]
+        elif not any(wanted):
+            return None
+        graph = replace(graph, inputs=(*graph.inputs, *[t.node for _, t in closed]))
+        return Recorded(send, Twin.of(graph), operation, options, (*given, *others), tuple(wanted))
 
     def depends_on_inputs(self, result: Result) -> bool:
         """Whether anything in a nested result varies with what is around it."""

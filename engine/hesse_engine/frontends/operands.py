@@ -7,7 +7,7 @@ the nodes they meet); NumPy scalars are strong under NumPy and weak under torch,
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ def array_of(value: Any) -> Array:
             )
         if value.is_complex():
             raise complex_error()
-        value = value.detach().numpy(force=True)
+        value = values_of(value)
     elif not isinstance(value, _PLAIN) and not hasattr(value, "__array__"):
         raise ArgumentTypeError("bad-type", f"A value of type {type(value).__name__} cannot be an operand.",
                                 hint="Allowed are numbers, arrays, tensors and lists of them.")
@@ -62,6 +62,30 @@ def array_of(value: Any) -> Array:
         raise ArgumentTypeError("bad-type", f"An array of dtype {array.dtype} cannot be an operand.",
                                 hint="Allowed are floating, integer and boolean dtypes.")
     return array
+
+
+def values_of(value: Any) -> Array:
+    """The values of a torch tensor, unless torch differentiates or maps it in a way that ends here.
+
+    Raises:
+        FunctionError: `foreign-transform`.
+    """
+    torch = sys.modules["torch"]
+    forward = torch.autograd.forward_ad
+    try:
+        # a level is entered where dual tensors are, and only there
+        is_dual = forward._current_level >= 0 and forward.unpack_dual(value).tangent is not None
+        array = None if is_dual else value.detach().numpy(force=True)
+    except RuntimeError:
+        array = None
+    if array is None:
+        raise FunctionError(
+            "foreign-transform", "A tensor takes part in a transform of torch.func or torch.autograd.forward_ad around "
+                                 "this call: its derivatives would end here.",
+            hint="Use the transforms of hesse.func in their place, or detach the tensor.",
+        )
+    found: Array = array
+    return found
 
 
 def dtype_like(dtype: Any) -> DType:
@@ -120,7 +144,11 @@ def lower(value: Any, builder: Builder) -> Operand:
         return builder.constant(array_of(value))
     if kind in (list, tuple):
         return nested(value, builder)
-    return builder.constant(array_of(value))
+    return _adopted(value, builder) or builder.constant(array_of(value))
+
+
+def _adopted(value: Any, builder: Builder) -> Node | None:
+    return None if builder.adopt is None else builder.adopt(value)
 
 
 def _large(value: int) -> float:
@@ -134,10 +162,22 @@ def nested(values: Sequence[Any], builder: Builder, depth: int = 0) -> Node:
     """A list, of lists, of numbers and nodes as one node."""
     if depth == 0:
         _check_depth(values, builder.limits.rank)
-    if not has_node(values):
+    if not has_node(values) and not _has_adopted(values, builder):
         return builder.constant(array_of(list(values)))
     parts = [nested(v, builder, depth + 1) if type(v) in (list, tuple) else lower(v, builder) for v in values]
     return apply("stack", *lift(parts, "stack")[0], axis=0)
+
+
+def _has_adopted(values: Sequence[Any], builder: Builder) -> bool:
+    return builder.adopt is not None and any([builder.adopt(v) is not None for v in _elements(values)])
+
+
+def _elements(values: Sequence[Any]) -> Iterator[Any]:
+    for v in values:
+        if type(v) in (list, tuple):
+            yield from _elements(v)
+        else:
+            yield v
 
 
 def _check_depth(values: Sequence[Any], allowed: int) -> None:
@@ -197,6 +237,12 @@ def is_elementwise(name: str) -> bool:
     """Whether `name` is a row that takes operands only and works element by element."""
     row = ROWS.get(name)
     return row is not None and row.batch is batch_elementwise and not row.attrs
+
+
+def under_no_grad(node: Node) -> Node:
+    """`node`, cut off from derivatives where torch.no_grad() holds."""
+    torch = sys.modules.get("torch") if node.builder.library == "torch" and node.is_floating else None
+    return node if torch is None or torch.is_grad_enabled() else apply("stop_gradient", node)
 
 
 # ---- small words of the language that several functions share --------------------------------------------------------

@@ -24,7 +24,7 @@ from hesse_engine.frontends import assignment, functions, methods
 from hesse_engine.frontends.conversions import Conversions
 from hesse_engine.frontends.indexing import index
 from hesse_engine.frontends.memory import INPUT, Refusal, View
-from hesse_engine.frontends.operands import array_of, lower, no_rule, tensor
+from hesse_engine.frontends.operands import array_of, lower, no_rule, tensor, under_no_grad
 from hesse_engine.frontends.operators import Operators
 from hesse_engine.frontends.refusals import check_api_version
 from hesse_engine.frontends.table import call
@@ -64,11 +64,13 @@ def register_namespace(name: str) -> None:
 class Trace(Values):
     """One tracing of one function: its builder, the values of its inputs, and the guards met so far."""
 
-    def __init__(self, library: str = "numpy", limits: Limits | None = None) -> None:
+    def __init__(self, library: str = "numpy", limits: Limits | None = None, *, adopts: bool = False) -> None:
         if library not in ("numpy", "torch"):
             raise InputError("bad-option", f"A trace follows numpy or torch, not {library!r}.")
         super().__init__(library)
         self.builder = Builder(limits, library)
+        self.builder.adopt = self._adopt if adopts else None
+        self.adopted: dict[int, tuple[Any, Tracer]] = {}  # by identity: tensors closed over, as inputs
         self._mapped: set[Node] = set()
         self._tokens: list[Token[Trace | None]] = []
 
@@ -90,6 +92,14 @@ class Trace(Values):
         node = self.builder.input(name, value.shape, value.dtype)
         self._values[node] = value
         return _input(self, node)
+
+    def _adopt(self, value: Any) -> Node | None:
+        """The input that a tensor closed over becomes where torch wants derivatives with respect to it."""
+        if getattr(value, "requires_grad", False) is not True:
+            return None
+        if id(value) not in self.adopted:
+            self.adopted[id(value)] = (value, self.input(value, f"closed_{len(self.adopted)}"))
+        return self.adopted[id(value)][1].node
 
     def fresh(self, like: Tracer) -> Tracer:
         """A new input node that stands for `like`: what a transform inside the trace differentiates with respect to."""
@@ -143,11 +153,15 @@ class Trace(Values):
     def wrap(self, value: Any) -> Any:
         """`value` with tracers in place of nodes."""
         if type(value) is Node:
-            return Tracer(self, value)
+            return self.made(value)
         if isinstance(value, tuple):
             items = [self.wrap(v) for v in value]
             return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
         return [self.wrap(v) for v in value] if type(value) is list else value
+
+    def made(self, node: Node) -> Tracer:
+        """The result of an operation."""
+        return Tracer(self, under_no_grad(node))
 
     def call(self, library: str, name: str, args: Any, kwargs: Any, shown: str | None = None) -> Any:
         """A function of the vocabulary of `library` ('numpy' or 'torch') on tracers and constants."""
@@ -262,9 +276,9 @@ class Tracer(Operators, Conversions):
     def __getitem__(self, key: Any) -> Tracer:
         view = self.alias
         if type(view) is View and view.memory.ids is not None:
-            y = Tracer(self.trace, assignment.read_item(self, view, key))
+            y = self.trace.made(assignment.read_item(self, view, key))
         else:
-            y = Tracer(self.trace, index(self.node, self.read_key(key)))
+            y = self.trace.made(index(self.node, self.read_key(key)))
         assignment.link_item(self, y, key)
         return y
 
@@ -361,7 +375,7 @@ class Tracer(Operators, Conversions):
             return NotImplemented
         value = other.node if type(other) is Tracer else self.trace.unwrap(other)
         operands = (value, self.node) if reflected else (self.node, value)
-        return Tracer(self.trace, functions.operator(name, *operands))
+        return self.trace.made(functions.operator(name, *operands))
 
     def _unary(self, name: str) -> Any:
         return Tracer(self.trace, functions.operator(name, self.node))

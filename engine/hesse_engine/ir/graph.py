@@ -9,7 +9,7 @@ Invariant: a node's `number` is larger than those of its arguments. Sorting by n
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -133,13 +133,17 @@ def size_of(shape: Shape) -> int:
 
 
 class Builder:
-    """Makes and interns nodes. `library` ('numpy' or 'torch') decides type promotion of integers with floats."""
+    """Makes and interns nodes. `library` ('numpy' or 'torch') decides type promotion of integers with floats.
 
-    __slots__ = ("_checked_shapes", "_digests", "_interned", "constant_bytes", "library", "limits", "nodes")
+    `adopt` may turn a foreign value into an input; what it answers None for becomes a constant.
+    """
+
+    __slots__ = ("_checked_shapes", "_digests", "_interned", "adopt", "constant_bytes", "library", "limits", "nodes")
 
     def __init__(self, limits: Limits | None = None, library: str = "numpy") -> None:
         self.limits, self.library = limits or Limits(), library
         self.nodes: list[Node] = []
+        self.adopt: Callable[[Any], Node | None] | None = None
         self.constant_bytes = 0
         self._interned: dict[Any, Node] = {}
         self._checked_shapes: set[Shape] = set()
