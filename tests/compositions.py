@@ -21,6 +21,7 @@ from op_cases_arrays import CASES
 VARIABLES = 4
 STEP = 0.05  # how far an operand is moved
 PICKED = 4  # elements of an output that go on
+TWICE = 0.3  # how often an operand stands in the place of the next one too, if that has its shape
 OF_A_FACTOR = ("cholesky_inv", "cholesky_logdet", "cholesky_solve")  # their second operand is the first one's factor
 
 
@@ -79,6 +80,10 @@ def applied(name: str, case: Case, state: Node, rng: np.random.Generator) -> Nod
         moved(a, state, rng) if a.dtype.kind == "f" and a.size and k not in case.constant else builder.constant(a)
         for k, a in enumerate(case.operands)
     ]
+    for k in range(1, len(operands)):
+        before, now = case.operands[k - 1:k + 1]
+        if before.shape == now.shape and before.dtype == now.dtype and rng.random() < TWICE:
+            operands[k] = operands[k - 1]
     if name in OF_A_FACTOR:
         operands[1] = apply("cholesky", operands[0])
     try:

@@ -17,7 +17,7 @@ import hesse
 import hesse.numpy as xp
 from array_api import ALL, BOOL, CALLS, FLOATS, GAPS, INTEGERS, REAL, VERSION, lift, lower, named, same, sample
 from hesse_engine.errors import ArgumentTypeError, HesseError
-from hesse_engine.frontends.trace import Trace
+from hesse_engine.frontends.trace import Trace, is_tracer
 from hesse_engine.ir.rows import ROWS
 from tracing import traced
 
@@ -106,8 +106,10 @@ CREATION: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("name", CREATION)
 def test_creation(name: str) -> None:
     same(CREATION[name](xp), lower(CREATION[name](strict)), name)
-    with Trace():  # within a trace, of no traced argument
-        same(CREATION[name](xp), lower(CREATION[name](strict)), name)
+    with Trace():  # within a trace, of no traced argument: a constant that takes traced values
+        made = CREATION[name](xp)
+        assert is_tracer(made)
+        same(np.asarray(made), lower(CREATION[name](strict)), name)
 
 
 @pytest.mark.parametrize("f", [lambda: xp.zeros(2, device="gpu"), lambda: xp.asarray([1], device="cuda:0"),

@@ -155,7 +155,8 @@ def run(library: str, client: hesse.Client) -> Any:
 
 def close(found: Any, wanted: Any) -> None:
     """Equal to float32's accuracy, which torch.tensor and torch.rand have."""
-    np.testing.assert_allclose(np.asarray(found), np.asarray(wanted), rtol=1e-5, atol=1e-6)
+    plain = [v.detach() if hasattr(v, "detach") else v for v in (found, wanted)]
+    np.testing.assert_allclose(np.asarray(plain[0]), np.asarray(plain[1]), rtol=1e-5, atol=1e-6)
 
 
 def diagonal(values: Any) -> Any:

@@ -205,6 +205,16 @@ def test_places_from_tables(name: str, layout: str) -> None:
     np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.parametrize("name", ["power", "divide", "atan2", "xlogy", "hypot"])
+def test_an_operand_that_stands_twice(name: str) -> None:
+    """d2 f(x, x) = f_aa + 2 f_ab + f_bb."""
+    graph, x = graph_of(lambda x: op("sum", op(name, op("exp", x), op("exp", x))), (3,)), RNG.normal(size=3)
+    direct, swept = (compute(graph, "hessian", [x], options=Options(strategy=s))
+                     for s in ("auto", "forward-over-reverse"))
+    assert direct.stats["strategy"] == "direct-assembly"
+    np.testing.assert_allclose(direct.value, swept.value, rtol=1e-12, atol=1e-12)
+
+
 def test_several_inputs_and_data_as_argument() -> None:
     def f(w: Node, b: Node, data: Node) -> Node:
         return op("sum", op("sin", op("matmul", data, w) * op("exp", b)))

@@ -55,7 +55,7 @@ def vecdot(x: Any, y: Any, *, dim: int = -1) -> Node:
 
 @torch_function("cross", "linalg_cross")
 def cross(input: Any, other: Any, dim: int = -1) -> Node:
-    return products.cross(input, other, dim)
+    return products.cross(input, other, axis=dim)
 
 
 @torch_function()

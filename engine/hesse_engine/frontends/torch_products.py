@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hesse_engine.errors import GraphError
-from hesse_engine.frontends import products
+from hesse_engine.frontends import linear_algebra, products
 from hesse_engine.frontends.operands import array_of, elementwise, tensor, tensors
 from hesse_engine.frontends.table import torch_function
 from hesse_engine.frontends.torch_functions import items_of, not_boolean, scaled
@@ -46,7 +46,7 @@ def tensordot(a: Any, b: Any, dims: Any = 2) -> Node:
 
 @torch_function()
 def chain_matmul(*matrices: Any) -> Node:
-    return products.multi_dot(items_of(matrices))
+    return linear_algebra.multi_dot(items_of(matrices))
 
 
 # ---- sums with products ----------------------------------------------------------------------------------------------

@@ -194,10 +194,10 @@ class _Pushing:
         if row.kind != "pointwise":
             return
         factors = self._factors(node) or []
-        operands = [a for a, _ in factors]
-        for i, (a, phi) in enumerate(factors):
-            for j, b in enumerate(operands):
-                if (a is b or i < j) and isinstance(phi, Node):
+        operands = list(dict.fromkeys([a for a, _ in factors]))  # one that stands twice, as in x^x, varies as one
+        for a, phi in factors:
+            for b in operands[operands.index(a):]:
+                if isinstance(phi, Node):
                     second = self._derivative(phi, b, operands)
                     if second is not None:
                         self._add(a, b, _times(adjoint, second))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from hesse.eager import Array, Axis, call
+from hesse.eager import Array, Axis, as_arrays, call, is_traced
 from hesse.numpy.manipulation import matrix_transpose
 from hesse.numpy.named import function
 
@@ -131,6 +132,30 @@ def solve(x1: Array, x2: Array, /) -> Array:
     return call("linalg.solve", x1, x2)
 
 
+# ---- what SciPy's `linalg` has; its own functions turn their arguments into arrays -----------------------------------
+def _of_scipy(name: str, *args: Any, **kwargs: Any) -> Array:
+    if is_traced(*args):
+        return call(f"linalg.{name}", *args, **kwargs)
+    return as_arrays(getattr(importlib.import_module("scipy.linalg"), name)(*args, **kwargs))
+
+
+def solve_triangular(
+    a: Array, b: Array, /, *, trans: Any = 0, lower: bool = False, unit_diagonal: bool = False
+) -> Array:
+    """T^-1 b for the upper or lower triangle T of a, or its transpose; outside of a trace it needs SciPy."""
+    return _of_scipy("solve_triangular", a, b, trans=trans, lower=lower, unit_diagonal=unit_diagonal)
+
+
+def expm(x: Array, /) -> Array:
+    """The exponential of a square matrix; outside of a trace it needs SciPy."""
+    return _of_scipy("expm", x)
+
+
+def sqrtm(x: Array, /) -> Array:
+    """A square root of a matrix: traced, the one of a symmetric positive semidefinite matrix; else it needs SciPy."""
+    return _of_scipy("sqrtm", x)
+
+
 def __getattr__(name: str) -> Callable[..., Any]:
     """What else NumPy's `linalg` offers, by name."""
     if name.startswith("_") or not callable(getattr(np.linalg, name, None)):
@@ -139,7 +164,7 @@ def __getattr__(name: str) -> Callable[..., Any]:
 
 
 __all__ = [
-    "cholesky", "cross", "det", "diagonal", "eigh", "eigvalsh", "inv", "matmul", "matrix_norm", "matrix_power",
-    "matrix_rank", "matrix_transpose", "norm", "outer", "pinv", "qr", "slogdet", "solve", "svd", "svdvals",
-    "tensordot", "trace", "vecdot", "vector_norm",
+    "cholesky", "cross", "det", "diagonal", "eigh", "eigvalsh", "expm", "inv", "matmul", "matrix_norm", "matrix_power",
+    "matrix_rank", "matrix_transpose", "norm", "outer", "pinv", "qr", "slogdet", "solve", "solve_triangular",
+    "sqrtm", "svd", "svdvals", "tensordot", "trace", "vecdot", "vector_norm",
 ]
