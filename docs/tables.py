@@ -8,16 +8,27 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+
+from hesse_engine.backend import calls
 from hesse_engine.derivatives import DERIVATIVES
 from hesse_engine.errors import CODES, HesseError
+from hesse_engine.frontends import methods  # noqa: F401  (fills the tables of functions)
+from hesse_engine.frontends.guarded import GUARDED
+from hesse_engine.frontends.operands import is_elementwise
+from hesse_engine.frontends.table import NUMPY, NUMPY_ROWS, TORCH, TORCH_ROWS, find
 from hesse_engine.ir import ops, rows
+from hesse_engine.ir.graph import Builder, apply
+from hesse_engine.ir.ops.special import Unknown
 from hesse_engine.options import Options
 from hesse_service.schemas import OptionsModel
 from hesse_service.settings import GIB, KIB, MIB, Settings
 
 FOLDER = Path(__file__).parent
+OF_POSITIONS = {"argmax", "argmin", "argsort", "argmode", "cumulative_argmax", "searchsorted", "last_writer"}
 OF_THE_MACHINE = {"compute_processes": "cores", "max_threads": "cores"}  # defaults that differ from place to place
 
 
@@ -33,11 +44,61 @@ def errors() -> str:
 
 
 def op_rows() -> str:
-    """Every op with its kind, operands and attributes."""
-    ops.ROWS.load()
-    lines = [(f"`{r['name']}`", r["kind"], "any" if r["arity"] is None else str(r["arity"]),
-              ", ".join(f"`{a}`" for a in r["attrs"]), r["doc"]) for r in rows.describe()]
-    return _table(("op", "kind", "operands", "attributes", ""), lines)
+    """Every op: what it takes, under which names it is traced, what is differentiated, and how it runs."""
+    lines = []
+    for r in rows.describe():
+        row = ops.ROWS[r["name"]]
+        notes = [text for text in (r["doc"], f"Domain: {r['domain']}." if r["domain"] else "",
+                                   f"Kinks: {r['kink']}." if r["kink"] else "") if text]
+        lines.append((f"`{r['name']}`", r["kind"], "any" if r["arity"] is None else str(r["arity"]),
+                      ", ".join(f"`{a}`" for a in r["attrs"]), _spellings(row.name, "numpy"),
+                      _spellings(row.name, "torch"), _derivatives(row), _runs(row), " ".join(notes)))
+    return _table(("op", "kind", "operands", "attributes", "NumPy", "torch", "derivatives", "runs as", ""), lines)
+
+
+def functions(library: str) -> str:
+    """The functions of a library that can be traced, one after the other."""
+    table = {"numpy": NUMPY, "torch": TORCH}[library]
+    aliases = {"numpy": NUMPY_ROWS, "torch": TORCH_ROWS}[library]
+    elementwise = {n for n, row in ops.ROWS.load().items() if is_elementwise(n) and not row.attrs}
+    known = {*table, *GUARDED[library], *aliases, *elementwise}
+    return ", ".join(f"`{n}`" for n in sorted(known) if not n.startswith(("_", "ndarray.", "Tensor.")))
+
+
+def _spellings(name: str, library: str) -> str:
+    """The names under which a library's function becomes this op itself."""
+    aliases = {"numpy": NUMPY_ROWS, "torch": TORCH_ROWS}[library]
+    own = [name] if find(name, library) is not None and (library == "torch" or hasattr(np, name)) else []
+    return ", ".join(f"`{n}`" for n in [*own, *sorted(a for a, row in aliases.items() if row == name and a != name)])
+
+
+def _derivatives(row: rows.Row) -> str:
+    """In which operands there are derivatives: `all`, their numbers, or `none`."""
+    operands = range(row.arity or 0)
+    found = [k for k in operands if row.differentiable(k)]
+    if row.kind == "pointwise" and row.rule is not None and not row.attrs:
+        builder = Builder()
+        inputs = [builder.input(f"x{k}", (), np.dtype(np.float64)) for k in operands]
+        try:
+            partials = row.rule(apply(row.name, *inputs), *inputs)
+        except HesseError:  # of integers only
+            partials = ()
+        found = [k for k, p in enumerate(partials) if p is not None and not isinstance(p, Unknown)]
+    if row.kind == "nonlinear" and row.name in OF_POSITIONS:
+        found = []
+    if row.arity is None or len(found) == len(operands):
+        return "all"
+    return ", ".join(str(k + 1) for k in found) or "none"
+
+
+def _runs(row: rows.Row) -> str:
+    if row.kind == "composite":
+        return "other ops"
+    if row.vm is not None or row.name in ("convert", "sum", "take", "scatter_add", "unslice"):
+        return "VM"
+    if row.name in rows.VIEWS:
+        return "view"
+    return "one call" if row.name in calls._READY else "NumPy, a fallback"
 
 
 def operations() -> str:
@@ -65,6 +126,7 @@ def settings() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "errors": errors, "ops": op_rows, "operations": operations, "options": options, "settings": settings,
+    "numpy": partial(functions, "numpy"), "torch": partial(functions, "torch"),
 }
 
 
