@@ -34,7 +34,7 @@ EXACT_ROWS = {"clip", "stop_gradient"}
 
 
 def floating_rows() -> set[str]:
-    rows = [r for r in ROWS.load().values() if r.kind == "pointwise"]
+    rows = [r for r in ROWS.load().values() if r.kind == "pointwise" and r.vm is not None]  # the others are of integers
     return {r.name for r in rows if r.name not in EXACT_ROWS and not _is_boolean(r.name)}
 
 

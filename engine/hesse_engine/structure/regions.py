@@ -25,7 +25,8 @@ from hesse_engine.structure.scattering import SCATTERS, TABLE_LIMIT, merged_sums
 ELEMENTWISE = frozenset([name for name, row in ROWS.items() if row.vm is not None] + ["convert"])
 # Rows that mean on booleans what they mean on 0.0 and 1.0; `add` of booleans, for one, does not.
 TRUTH = frozenset({"equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "logical_and", "logical_or",
-                   "logical_xor", "logical_not", "where", "maximum", "minimum", "stop_gradient"})
+                   "logical_xor", "logical_not", "where", "maximum", "minimum", "stop_gradient", "isnan", "isinf",
+                   "isfinite", "signbit"})
 
 
 

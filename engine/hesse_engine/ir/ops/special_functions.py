@@ -225,7 +225,7 @@ def polygamma(x: Array, *, n: int) -> Array:
 def zeta(s: Array, q: Array) -> Array:
     from scipy import special
 
-    return special.zeta(s, q)
+    return np.where(np.isnan(s) | np.isnan(q), np.nan, special.zeta(s, q))  # SciPy has infinity there
 
 
 # ---- Bessel ----------------------------------------------------------------------------------------------------------
