@@ -81,6 +81,8 @@ CASES: dict[str, Scalar] = {
     "vjp of func, output": lambda af, tf, x, w, y: squares(tf.vjp(curve(w), x)[0]),
     "vmap": lambda af, tf, x, w, y: squares(tf.vmap(curve(w))(torch.outer(x, y))),
     "vmap in chunks": lambda af, tf, x, w, y: squares(tf.vmap(curve(w), chunk_size=2)(torch.outer(x, y))),
+    "vmap in chunks of data": lambda af, tf, x, w, y: squares(tf.vmap(curve(w), chunk_size=2)(
+        torch.outer(x, y).detach())),
     "vmap(hessian)": lambda af, tf, x, w, y: squares(tf.vmap(tf.hessian(weighted(w)))(torch.outer(x, y))),
     "tensors in a list": lambda af, tf, x, w, y: squares(tf.grad(lambda a: (torch.stack([w, a, y]) ** 3).sum())(x)),
     "a matrix product": lambda af, tf, x, w, y: squares(

@@ -14,6 +14,7 @@ import pytest
 
 import hesse
 from hesse import func, functional
+from scenarios import SCENARIOS, hesse_library
 
 X = np.array([0.5, -1.0, 2.0])
 V = np.array([1.0, 0.0, -1.0])
@@ -223,3 +224,13 @@ def test_the_base_dependencies_suffice_over_http(service_url: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["[[6.0, 0.0], [0.0, 12.0]]", "[[[1.0]], [[1.0]]]", "[3.0, 12.0]"]
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_what_people_write_travels(name: str, service_url: str) -> None:
+    """Loops, factorizations and special functions in the graphs: the Hessian over HTTP is the embedded one."""
+    scenario = SCENARIOS[name]
+    with hesse.Client(service_url) as client, hesse.use(client):
+        found = hesse.function(scenario.at(hesse_library())).hessian(scenario.point)
+    wanted = hesse.function(scenario.at(hesse_library())).hessian(scenario.point)
+    np.testing.assert_allclose(found, wanted, rtol=0.0, atol=1e-12 * np.abs(wanted).max())

@@ -80,7 +80,9 @@ def vmapped(
     scope = Scope(tensors, recorded=ambient())
     is_chunked = chunk_size is not None and chunk_size < size and not any([is_live(t) for t in tensors])
     if chunk_size is not None and is_chunked and not scope.is_nested:
-        return send(_chunked(mapped, scope, size, chunk_size))
+        pieces = _chunked(mapped, scope, size, chunk_size)
+        if pieces is not None:
+            return send(pieces)
     run = _traced(mapped, scope, Frame(randomness, size))
     if scope.is_nested:
         return run.restored(run.graph.outputs, scope.give)
@@ -148,9 +150,12 @@ def _values(result: Result, run: Batched) -> list[Any]:
     return [result.value] if len(run.axes) == 1 else result.value
 
 
-def _chunked(mapped: Mapped, scope: Scope, size: int, chunk_size: int) -> Calls:
-    """The batch in pieces. The function is traced once for each length of a piece (two at most), or for each piece
-    where it draws random numbers that are to differ."""
+def _chunked(mapped: Mapped, scope: Scope, size: int, chunk_size: int) -> Calls | None:
+    """The batch in pieces; None where a tensor closed over requires grad, for which the whole is recorded.
+
+    The function is traced once for each length of a piece (two at most), or for each piece where it draws random
+    numbers that are to differ.
+    """
     axes = [mapped.in_dims[k] for k in mapped.tensors]
     runs: dict[int, Batched] = {}
     calls, used = [], []
@@ -161,7 +166,10 @@ def _chunked(mapped: Mapped, scope: Scope, size: int, chunk_size: int) -> Calls:
                   for a, d in zip(scope.arrays, axes, strict=True)]
         if width not in runs or (kept and mapped.randomness == "different"):
             frame = Frame(mapped.randomness, width, kept=kept)
-            runs[width] = _traced(mapped, Scope(arrays, library=scope.library), frame)
+            piece = Scope(arrays, library=scope.library, adopts=ambient() != "no")
+            runs[width] = _traced(mapped, piece, frame)
+            if piece.trace.adopted:
+                return None
         calls.append(_call(runs[width], arrays, lambda r: r))
         used.append(runs[width])
     first = used[0]
