@@ -16,7 +16,7 @@ import numpy as np
 from hesse_engine.backend import calls
 from hesse_engine.derivatives import DERIVATIVES
 from hesse_engine.errors import CODES, HesseError
-from hesse_engine.frontends import methods  # noqa: F401  (fills the tables of functions)
+from hesse_engine.frontends import trace  # noqa: F401  (fills the tables of functions)
 from hesse_engine.frontends.guarded import GUARDED
 from hesse_engine.frontends.operands import is_elementwise
 from hesse_engine.frontends.table import NUMPY, NUMPY_ROWS, TORCH, TORCH_ROWS, find

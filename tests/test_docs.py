@@ -53,7 +53,7 @@ def test_the_readme_prints_what_it_says(server: Server) -> None:
     """The Python blocks in one session, each followed by what it prints."""
     names: dict[str, Any] = {}
     shown = list(zip(blocks("python"), blocks("text"), strict=True))
-    assert len(shown) == 4
+    assert len(shown) == 5
     for code, expected in shown:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):

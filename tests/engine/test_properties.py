@@ -20,6 +20,7 @@ from hesse_engine.ir.graph import FLOAT32, Array
 from hesse_engine.ir.show import graph_id
 from hesse_engine.ir.walk import reachable
 from hesse_engine.ir.wire import graph_from_json, graph_to_json
+from hesse_engine.options import Options
 from hesse_engine.simplify.passes import simplify
 from hesse_engine.transforms.batch import batch, from_last
 from hesse_engine.transforms.vjp import gradient
@@ -49,13 +50,17 @@ def drawn(name: str, seed: int) -> tuple[Composition, Array]:
 @EXAMPLES
 @given(seed=SEEDS)
 def test_second_order(name: str, seed: int) -> None:
-    """Symmetric; the products are those with H; every composition by the reference interpreter gives the same."""
+    """Symmetric; the products are those with H; every layout, and every composition interpreted, gives the same."""
     c, hessian = drawn(name, seed)
     assume(np.isfinite(hessian).all())
     close(hessian, hessian.T, c)
     wanted = hessian @ c.direction
     for operation in ("hvp", "vhp"):
         close(compute(c.graph, operation, [c.point], [c.direction]).value, wanted, c)
+    for layout in ("csr", "packed", "diag"):
+        found = compute(c.graph, "hessian", [c.point], options=Options(layout=layout)).value
+        close(found.to_dense() if layout == "csr" else found,
+              {"csr": hessian, "packed": hessian[np.triu_indices(c.point.size)], "diag": np.diag(hessian)}[layout], c)
     values = {c.graph.inputs[0]: c.point}
     close(hessian, forward_over_reverse(c.graph.outputs[0], c.graph.inputs, values), c)
     close(hessian, reverse_over_forward(c.graph.outputs[0], c.graph.inputs, values), c)

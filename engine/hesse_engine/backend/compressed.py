@@ -265,7 +265,10 @@ def tight_hessian_pattern(problem: Problem) -> Pattern | None:
 
 
 def tightened(pattern: Pattern, linear: LinearMap, plan: Compression) -> Pattern:
-    """Without the entries that vanish identically, where finding them is cheap. `linear` gives Hessian products."""
+    """Without the entries that vanish identically, where finding them is cheap. `linear` gives Hessian products.
+
+    What is left is symmetric, as the pattern is.
+    """
     live = [n for n in linear.images if n is not None]
     order = reachable(live)
     seeded = dependents(order, set(linear.placeholders))
@@ -282,7 +285,12 @@ def tightened(pattern: Pattern, linear: LinearMap, plan: Compression) -> Pattern
         return plan.recover(np.concatenate(parts))
 
     zero = vanishing(images, {seeds: plan.coloring.seeds(np.int64)}, read)
-    return pattern if zero is None or not zero.any() else pattern.selected(~zero)
+    if zero is None or not zero.any():
+        return pattern
+    # an entry may vanish visibly in one of its two places only: what loops compute is compared as it is written
+    rows, columns, n = pattern.rows.astype(np.int64), pattern.indices.astype(np.int64), pattern.shape[0]
+    mirrored = np.searchsorted(rows * n + columns, columns * n + rows)
+    return pattern.selected(~(zero | zero[mirrored]))
 
 
 def _compression(pattern: Pattern, layout: str) -> Compression:

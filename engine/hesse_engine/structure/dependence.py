@@ -273,7 +273,7 @@ def _reduced(known: Dependence, node: Node) -> Array:
 
 def _matrices(known: Dependence, node: Node) -> Array:
     rows = matrix_rows(known, node)
-    return np.broadcast_to(rows.reshape(*rows.shape, *[1] * (node.ndim - rows.ndim)), node.shape)
+    return np.broadcast_to(rows.reshape((*rows.shape, *[1] * (node.ndim - rows.ndim))), node.shape)
 
 
 def matrix_rows(known: Dependence, node: Node) -> Array:
