@@ -10,9 +10,11 @@ where a floating pointwise row has no entry.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from itertools import combinations_with_replacement
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,7 @@ from op_cases_precision import PRECISION
 from oracles import MP, ulps
 from precision import Precision, derivative
 
+PAGE = Path(__file__).parents[2] / "docs" / "accuracy.md"
 # choices and truths, in which nothing is rounded
 EXACT_ROWS = {"clip", "stop_gradient"}
 
@@ -46,6 +49,11 @@ def _is_boolean(name: str) -> bool:
 
 def test_every_pointwise_row_is_stated() -> None:
     assert floating_rows() - set(PRECISION) == set()
+
+
+def test_the_page_states_what_is_held() -> None:
+    stated = dict(re.findall(r"^- `(\w+)`: ([^(\n]*[^(\n ])", PAGE.read_text("utf-8"), flags=re.MULTILINE))
+    assert stated == {name: ", ".join([f"{u:g}" for u in p.ulp]) for name, p in PRECISION.items()}
 
 
 # ---- what is compared ------------------------------------------------------------------------------------------------
