@@ -9,7 +9,6 @@ to tensors that the function closes over; its backward is one more computation b
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from hesse.caller import user_level
 from hesse.conventions import (
     ABOUT_INPUTS,
     ABOUT_OUTPUTS,
@@ -347,24 +347,13 @@ def _as_dtype(block: Any, dtype: Any) -> Any:
     return convert(block, dtype) if isinstance(block, Node) else block.astype(dtype, copy=False)
 
 
-OWN = ("hesse", "hesse_engine")
-
-
 def _warn_detached(name: str) -> None:
     warnings.warn(
         f"functional.{name} was called inside a function that is being traced, with create_graph=False: its result is "
         f"treated there as a constant, as in torch. Say create_graph=True to differentiate through it.",
         DetachedWarning,
-        stacklevel=_user_level(),
+        stacklevel=user_level(),
     )
-
-
-def _user_level() -> int:
-    """The first frame outside of this package, so that the warning points at the user's line."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).split(".")[0] in OWN:
-        frame, level = frame.f_back, level + 1
-    return level
 
 
 # ---- the module's functions, over the current client -----------------------------------------------------------------

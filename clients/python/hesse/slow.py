@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from typing import TYPE_CHECKING
 
+from hesse.caller import user_level
 from hesse.errors import PerformanceWarning
 from hesse_engine.ir.show import graph_id
 from hesse_engine.result import Result
@@ -42,13 +42,5 @@ def _warn(call: Call, share: float, names: list[str]) -> None:
         f"{call.operation}: about {share:.0%} of the work runs in NumPy, op by op, because these ops have no compiled "
         f"form here: {', '.join(names)}.",
         PerformanceWarning,
-        stacklevel=_level(),
+        stacklevel=user_level(),
     )
-
-
-def _level() -> int:
-    """How far up the first frame outside of this package is, for `warnings.warn` called from one frame below."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "hesse":
-        frame, level = frame.f_back, level + 1
-    return level
