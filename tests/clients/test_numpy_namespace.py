@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import hesse
 import hesse.numpy as xp
+from hesse import functional
 from hesse_engine.backend.reference import run
 from hesse_engine.errors import ArgumentTypeError
 from hesse_engine.frontends.trace import Trace, is_tracer
@@ -210,3 +212,18 @@ def test_names_that_do_not_exist() -> None:
         assert not hasattr(xp, name)
     with pytest.raises(ArgumentTypeError, match="axis"):
         xp.cumulative_sum(X)
+
+
+def test_segments_inside_and_outside_of_a_trace() -> None:
+    data, ids = np.array([1.0, 2.0, 3.0, 4.0]), np.array([0, 2, 0, 2])
+    wanted = {"sum": [4, 0, 6], "mean": [2, np.nan, 3], "prod": [3, 1, 8], "max": [3, -np.inf, 4],
+              "min": [1, np.inf, 2]}
+    for name, expected in wanted.items():
+        segment = getattr(xp, f"segment_{name}")
+        found = segment(data, ids, 3)
+        assert type(found) is np.ndarray
+        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(hesse.function(lambda x, s=segment: s(x, ids, 3))(data), expected)
+    hessian = functional.hessian(lambda x: (xp.segment_sum(x, ids) ** 2).sum(), data)
+    np.testing.assert_array_equal(hessian, 2.0 * (ids[:, None] == ids))
+    np.testing.assert_array_equal(xp.ix_([0, 1], [2])[0], [[0], [1]])

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from hesse_engine.frontends.trace import tracer_in
+from hesse_engine.frontends.trace import Trace, tracer_in
 from hesse_engine.ir.ops import ROWS
 
 Array = Any  # an np.ndarray, a traced array, or what NumPy makes one of
@@ -32,6 +32,20 @@ def call(name: str, *args: Any, **kwargs: Any) -> Any:
 
 
 _ROWS_ONLY = {"sigmoid", "softplus"}
+
+
+def by_rule(name: str) -> Callable[..., Any]:
+    """A function that NumPy does not have: its rule, on constants outside of a trace."""
+
+    def function(x: Array, *args: Any, **kwargs: Any) -> Any:
+        if tracer_in([x, *args, *kwargs.values()]) is not None:
+            return call(name, x, *args, **kwargs)
+        trace = Trace()
+        return np.array(trace.call("numpy", name, (trace.constant(x), *args), kwargs, f"hesse.numpy.{name}"))
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"`{name}`, whose rule serves outside of a trace too: NumPy has no such function."
+    return function
 
 
 def is_traced(*values: Any) -> bool:

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from hesse.eager import by_rule
 from hesse.numpy import linalg
 from hesse.numpy.creation import (
     arange,
@@ -206,8 +207,12 @@ pi, e, inf, nan, newaxis = np.pi, np.e, np.inf, np.nan, None
 dtype, ndarray = np.dtype, np.ndarray
 # functions of plain numbers, which nothing traced is given to
 _OF_NUMBERS = {
-    "bartlett", "blackman", "diag_indices", "hamming", "hanning", "indices", "kaiser", "tril_indices", "triu_indices",
+    "bartlett", "blackman", "diag_indices", "hamming", "hanning", "indices", "ix_", "kaiser", "tril_indices",
+    "triu_indices",
 }
+# reductions of the rows of data that have one integer: segment_sum(data, segment_ids, num_segments=None)
+segment_sum, segment_mean, segment_prod = by_rule("segment_sum"), by_rule("segment_mean"), by_rule("segment_prod")
+segment_max, segment_min = by_rule("segment_max"), by_rule("segment_min")
 
 
 def __getattr__(name: str) -> Any:
@@ -351,6 +356,11 @@ __all__ = [
     "roll",
     "round",
     "searchsorted",
+    "segment_max",
+    "segment_mean",
+    "segment_min",
+    "segment_prod",
+    "segment_sum",
     "sigmoid",
     "sign",
     "signbit",
