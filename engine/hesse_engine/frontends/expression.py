@@ -60,7 +60,8 @@ ATTRIBUTES = {"T", "mT", "shape", "size", "ndim"}
 def function_names() -> list[str]:
     """Every name that can be called."""
     rows = [r.name for r in ROWS.values() if r.kind != "leaf"]
-    known = [n for n in NUMPY if "." not in n and n[0] != "_" and n not in ("shape", "ndim", "size", "array", "asarray")]
+    apart = ("shape", "ndim", "size", "array", "asarray")
+    known = [n for n in NUMPY if "." not in n and n[0] != "_" and n not in apart]
     return sorted({*rows, *known, *[a for a, r in NUMPY_ROWS.items() if r in ROWS], *TORCH_NAMES})
 
 
