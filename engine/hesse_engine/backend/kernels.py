@@ -61,10 +61,6 @@ def kernel(dtype: Any) -> Kernel | None:
     return slot.kernel
 
 
-def is_loaded(dtype: Any) -> bool:
-    return _SLOTS[str(dtype)].kernel is not None
-
-
 def kernel_state(dtype: Any) -> KernelState:
     return _SLOTS[str(dtype)].state
 

@@ -16,7 +16,6 @@ from hesse_engine.ir.graph import Node, apply
 from hesse_engine.ir.shapes import axis_of, convert, integer
 
 Pair = namedtuple("Pair", ["values", "indices"])
-Extrema = namedtuple("Extrema", ["min", "max"])
 
 
 def _lined(input: Any, dim: int, op: str) -> tuple[Node, int, bool]:
