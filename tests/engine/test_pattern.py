@@ -335,3 +335,11 @@ def test_a_pattern_and_its_transpose() -> None:
     np.testing.assert_array_equal(pattern.to_dense(), marks)
     np.testing.assert_array_equal(pattern.transposed().to_dense(), marks.T)
     assert dense_pattern((3, 4)).to_dense().all()
+
+
+def test_one_matrix_makes_all_of_its_entries_interact() -> None:
+    """A determinant of a single matrix has no axes left, and yet depends on the whole of it."""
+    graph = graph_of(lambda x: op("logabsdet", x), (2, 2))
+    pattern = hessian_pattern(graph.outputs[0], graph.inputs)
+    assert pattern is not None
+    assert pattern.to_dense().all()
