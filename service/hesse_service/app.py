@@ -10,7 +10,8 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from hesse_service import openapi, problems, routes
-from hesse_service.service import Disconnected, Service
+from hesse_service.bodies import Disconnected
+from hesse_service.service import Service
 from hesse_service.settings import Settings
 from hesse_service.telemetry import Envelope
 

@@ -19,6 +19,7 @@ from hesse_engine.ir.wire import graph_from_json, graph_to_json, ids_as_sent
 from hesse_engine.options import Options
 from hesse_service import codec
 from hesse_service.cache import Cache
+from hesse_service.exchange import Terms
 from hesse_service.schemas import (
     ByExpression,
     ByGraph,
@@ -38,8 +39,9 @@ Named = tuple[str, Shape, DType]
 
 @dataclass(frozen=True, slots=True)
 class HotKey:
-    """A computation that can be asked for by id."""
+    """A computation that can be asked for by id; what one owner stored or prepared helps no other."""
 
+    owner: str
     function: str
     operation: str
     options: Options
@@ -78,7 +80,9 @@ class Evaluator:
         self._defaults = codec.decode_options(OptionsModel(), settings)
 
     # ---- one method a kind of request -------------------------------------------------------------------------------
-    def answer(self, kind: str, name: str, value: Any, on_deadline: Callable[[float], None]) -> Answer:
+    def answer(
+        self, kind: str, name: str, value: Any, terms: Terms, on_deadline: Callable[[float], None]
+    ) -> Answer:
         """Answer a request of `kind` 'call' (of operation `name`), 'plan' or 'register'.
 
         `on_deadline` hears of `options.deadline_s` as soon as it is known.
@@ -87,10 +91,10 @@ class Evaluator:
             call = codec.validate(CallRequest, value)
             if call.options.deadline_s is not None:
                 on_deadline(call.options.deadline_s)
-            return self.call(name, call)
-        return self.plan(value) if kind == "plan" else self.register(value)
+            return self.call(name, call, terms)
+        return self.plan(value, terms) if kind == "plan" else self.register(value, terms)
 
-    def call(self, operation: str, call: CallRequest, entry: Entry | None = None) -> Answer:
+    def call(self, operation: str, call: CallRequest, terms: Terms, entry: Entry | None = None) -> Answer:
         """`operation` at the inputs; `entry` is given by who looked it up before."""
         started = time.perf_counter()
         row = DERIVATIVES[operation]
@@ -103,7 +107,7 @@ class Evaluator:
             decoded = time.perf_counter()
             was_prepared = entry is not None
             if entry is None:
-                entry, was_prepared = self._entry(operation, call.function, arrays or (), options)
+                entry, was_prepared = self._entry(operation, call.function, arrays or (), options, terms.owner)
             planned = time.perf_counter()
             if arrays is None:
                 arrays = codec.decode_inputs(call.inputs, entry.dtypes, limit)
@@ -124,70 +128,74 @@ class Evaluator:
             },
         )
         if isinstance(call.function, ById) and was_prepared and self._is_tiny(entry, answer):
-            answer.hot = HotKey(call.function.id, operation, options)
+            answer.hot = HotKey(terms.owner, call.function.id, operation, options)
         return answer
 
-    def plan(self, value: Any) -> Answer:
+    def plan(self, value: Any, terms: Terms) -> Answer:
         request = codec.validate(PlanRequest, value)
         if request.operation not in DERIVATIVES:
             raise StateError("unknown-operation", f"The operations are {', '.join(DERIVATIVES)}.", pointer="/operation")
         try:
             options, signatures = _planned(self._options(request.options), request)
-            graph = self._graph(request.function, signatures)
+            graph = self._graph(request.function, signatures, terms.owner)
             plan = prepare(graph, request.operation, options).plan
         except HesseError as error:
             raise codec.located(error, _kind(request.function)) from error
         return Answer([codec.encode({"plan": plan.as_dict(), "text": str(plan)})])
 
-    def register(self, value: Any) -> Answer:
+    def register(self, value: Any, terms: Terms) -> Answer:
         request = codec.validate(FunctionRequest, value)
         try:
-            graph = self._graph(request.function, request.inputs)
+            graph = self._graph(request.function, request.inputs, terms.owner)
         except HesseError as error:
             raise codec.located(error, _kind(request.function)) from error
         name = graph_id(graph)
         signature = codec.encode(codec.describe(graph, name))
-        self.store.put(name, signature, codec.encode(graph_to_json(graph)))
+        self.store.put(terms.owner, name, signature, codec.encode(graph_to_json(graph)))
         return Answer([signature])
 
-    def document(self, name: str) -> bytes:
+    def document(self, name: str, owner: str) -> bytes:
         """A registered function with its graph, as JSON."""
-        signature, graph = self.store.signature(name), self.store.get(name)
+        signature, graph = self.store.signature(owner, name), self.store.get(owner, name)
         if signature is None or graph is None:
             raise unknown_function()
         return signature[:-1] + b',"function":{"graph":' + graph + b"}}"
 
     # ---- lookups ----------------------------------------------------------------------------------------------------
-    def known(self, operation: str, call: CallRequest) -> Entry | None:
+    def known(self, operation: str, call: CallRequest, terms: Terms) -> Entry | None:
         """The entry of a call by id if it is prepared in this process."""
         if not isinstance(call.function, ById):
             return None
         options = codec.sized(self._options(call.options), call)
-        return self.entries.get(HotKey(call.function.id, operation, options))
+        return self.entries.get(HotKey(terms.owner, call.function.id, operation, options))
 
     def _options(self, model: OptionsModel) -> Options:
         return codec.decode_options(model, self.settings) if model.model_fields_set else self._defaults
 
     def warm(self, key: HotKey) -> Entry:
         """Prepare a computation by id."""
-        return self._prepared(key, lambda: self._read(self._stored(key.function)), key.operation, key.options)[0]
+        def graph_of() -> Graph:
+            return self._read(self._stored(key.owner, key.function))
+
+        return self._prepared(key, graph_of, key.operation, key.options)[0]
 
     def _entry(
-        self, operation: str, function: ByGraph | ByExpression | ById, arrays: Sequence[Array], options: Options
+        self, operation: str, function: ByGraph | ByExpression | ById, arrays: Sequence[Array], options: Options,
+        owner: str,
     ) -> tuple[Entry, bool]:
         """The prepared computation, and whether it was prepared before. Only an expression looks at the arrays."""
         if isinstance(function, ById):
-            if not self.store.has(function.id):
+            if not self.store.has(owner, function.id):
                 raise unknown_function()
-            key = HotKey(function.id, operation, options)
-            return self._prepared(key, lambda: self._read(self._stored(function.id)), operation, options)
+            key = HotKey(owner, function.id, operation, options)
+            return self._prepared(key, lambda: self._read(self._stored(owner, function.id)), operation, options)
         if isinstance(function, ByExpression):
             first = 0 if options.batch is None else 1
             named = _named(function, [(a.shape[first:], a.dtype) for a in arrays])
-            made = (function.expression, tuple(named), operation, options)
+            made = (owner, function.expression, tuple(named), operation, options)
             return self._prepared(made, lambda: self._parse(function, named), operation, options)
         graph = self._from_json(function)
-        return self._prepared(HotKey(graph_id(graph), operation, options), lambda: graph, operation, options)
+        return self._prepared(HotKey(owner, graph_id(graph), operation, options), lambda: graph, operation, options)
 
     def _prepared(
         self, key: Any, graph_of: Callable[[], Graph], operation: str, options: Options
@@ -203,13 +211,18 @@ class Evaluator:
         self.entries.put(key, entry, builder.constant_bytes + NODE_BYTES * len(builder.nodes))
         return entry, False
 
-    def _graph(self, function: ByGraph | ByExpression | ById, signatures: Sequence[Signature] | None) -> Graph:
+    def _graph(
+        self, function: ByGraph | ByExpression | ById, signatures: Sequence[Signature] | None, owner: str
+    ) -> Graph:
         """The function's graph, with the inputs that were stated for it."""
         if isinstance(function, ByExpression):
             if signatures is None:
                 raise InputError("bad-request", "An expression needs inputs with their shapes.", pointer="/inputs")
             return self._parse(function, _from_signatures(function, signatures))
-        graph = self._from_json(function) if isinstance(function, ByGraph) else self._read(self._stored(function.id))
+        if isinstance(function, ByGraph):
+            graph = self._from_json(function)
+        else:
+            graph = self._read(self._stored(owner, function.id))
         if signatures is not None:
             stated = [(s.name or n, tuple(s.shape), s.dtype) for s, n in zip(signatures, graph.names, strict=False)]
             actual = [(n.attrs["name"], n.shape, str(n.dtype)) for n in graph.inputs]
@@ -226,8 +239,8 @@ class Evaluator:
     def _read(self, stored: bytes) -> Graph:
         return graph_from_json(codec.parse(stored), limits=self.settings.limits)
 
-    def _stored(self, name: str) -> bytes:
-        stored = self.store.get(name)
+    def _stored(self, owner: str, name: str) -> bytes:
+        stored = self.store.get(owner, name)
         if stored is None:
             raise unknown_function()
         return stored

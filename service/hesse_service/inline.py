@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from hesse_engine.errors import StateError
 from hesse_service.evaluator import Answer, Entry, Evaluator, HotKey, unknown_function
+from hesse_service.exchange import Terms
 from hesse_service.schemas import ById, CallRequest
 
 logger = logging.getLogger("hesse.service")
@@ -26,11 +27,11 @@ class Inline:
         self._strikes: dict[HotKey, int] = {}
         self._banned: dict[HotKey, float] = {}
 
-    def entry(self, operation: str, call: CallRequest) -> Entry | None:
+    def entry(self, operation: str, call: CallRequest, terms: Terms) -> Entry | None:
         """The prepared computation, or None where a process has to answer."""
-        return self.evaluator.known(operation, call)
+        return self.evaluator.known(operation, call, terms)
 
-    def answer(self, operation: str, call: CallRequest, entry: Entry) -> Answer:
+    def answer(self, operation: str, call: CallRequest, entry: Entry, terms: Terms) -> Answer:
         """Run it here and now.
 
         Raises:
@@ -38,12 +39,12 @@ class Inline:
         """
         assert isinstance(call.function, ById)
         store, name = self.evaluator.store, call.function.id
-        if not store.has(name):
+        if not store.has(terms.owner, name):
             raise unknown_function()
-        answer = self.evaluator.call(operation, call, entry)
-        if store.is_stale(name):
-            self._thread.submit(store.touch, name)
-        self._watch(answer, HotKey(name, operation, entry.options))
+        answer = self.evaluator.call(operation, call, terms, entry)
+        if store.is_stale(terms.owner, name):
+            self._thread.submit(store.touch, terms.owner, name)
+        self._watch(answer, HotKey(terms.owner, name, operation, entry.options))
         return answer
 
     def promote(self, key: HotKey) -> None:

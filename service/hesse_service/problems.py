@@ -19,6 +19,7 @@ from starlette.routing import Match
 from hesse_engine.derivatives import DERIVATIVES
 from hesse_engine.errors import CODES, HesseError, StateError
 from hesse_service.evaluator import internal
+from hesse_service.exchange import request_id_of
 
 logger = logging.getLogger("hesse.service")
 
@@ -54,10 +55,6 @@ def problem_response(error: HesseError, request_id: str, headers: dict[str, str]
     if error.code in RETRY_AFTER_S:
         headers["Retry-After"] = str(RETRY_AFTER_S[error.code])
     return Response(to_json(problem(error, request_id)), error.status, headers, MEDIA_TYPE)
-
-
-def request_id_of(request: Request) -> str:
-    return str(request.scope.get("hesse.request_id", ""))
 
 
 def install(app: FastAPI) -> None:

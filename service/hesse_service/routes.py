@@ -13,9 +13,10 @@ from hesse_engine.errors import StateError
 from hesse_engine.ir import rows
 from hesse_engine.ir.wire import FORMAT
 from hesse_service import codec, examples, schemas
+from hesse_service.exchange import JSON
 from hesse_service.openapi import answers, body
 from hesse_service.problems import declared
-from hesse_service.service import JSON, Service
+from hesse_service.service import Service
 
 CALL_ERRORS = (400, 403, 404, 408, 409, 413, 415, 422, 500, 503, 504)
 FunctionId = Annotated[

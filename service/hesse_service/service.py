@@ -12,27 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import Request
-from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.responses import Response
 
-from hesse_engine.errors import InputError, LimitError, StateError
-from hesse_service import codec, segments
-from hesse_service.evaluator import Answer, Evaluator, translate, unknown_function
+from hesse_service import codec, responses
+from hesse_service.bodies import Disconnected, read_body
+from hesse_service.evaluator import Answer, Entry, Evaluator, translate, unknown_function
+from hesse_service.exchange import ANYBODY, Terms, terms_of
 from hesse_service.inline import Inline
-from hesse_service.problems import request_id_of
 from hesse_service.schemas import CallRequest
 from hesse_service.settings import Settings
-from hesse_service.telemetry import server_timing
-from hesse_service.workers import Reply, Workers, deadline_exceeded, load_kernels, open_store
+from hesse_service.workers import Reply, Work, Workers, deadline_exceeded, load_kernels, open_store
 
 logger = logging.getLogger("hesse.service")
 
 STORE = "functions.sqlite"
-JSON = "application/json"
-
-
-class Disconnected(Exception):
-    """The client went away; nobody will read an answer."""
 
 
 class _Warm:
@@ -84,86 +77,39 @@ class Service:
     # ---- requests ---------------------------------------------------------------------------------------------------
     async def answer(self, kind: str, name: str, request: Request) -> Response:
         """Answer a request that carries a body: here if it is tiny, else in a compute process."""
-        _check_headers(request, self.settings.max_body_bytes)
-        chunks, length = await _read_body(request, self.settings)
+        terms = terms_of(request)
+        body = await read_body(request, self.settings)
         started, left_s = time.monotonic(), self.settings.deadline_s
-        if length <= self.settings.inline_body_bytes:
-            value = codec.parse(b"".join(chunks))
+        if body.length <= self.settings.inline_body_bytes:
+            value = codec.parse(body.joined())
             if kind == "call":
                 call = codec.validate(CallRequest, value)
-                entry = self.inline.entry(name, call)
+                entry = self.inline.entry(name, call, terms)
                 if entry is not None:
-                    return _response(self._run_inline(name, call, entry))
+                    return responses.of_answer(self._run_inline(name, call, entry, terms))
                 left_s = min(left_s, call.options.deadline_s or left_s)
         left_s -= time.monotonic() - started
         if left_s <= 0:
             raise deadline_exceeded()
-        running = self.workers.run(kind, name, chunks, length, left_s, request_id_of(request))
-        reply = await _until_gone(request, running)
+        reply = await _until_gone(request, self.workers.run(Work(kind, name, body, terms, left_s)))
         if reply.error is not None:
             raise reply.error
         if reply.hot is not None:
             self.inline.promote(reply.hot)
-        return _reply_response(reply)
+        return responses.of_reply(reply)
 
-    def _run_inline(self, name: str, call: CallRequest, entry: Any) -> Answer:
+    def _run_inline(self, name: str, call: CallRequest, entry: Entry, terms: Terms) -> Answer:
         try:
-            return self.inline.answer(name, call, entry)
+            return self.inline.answer(name, call, entry, terms)
         except Exception as error:
             raise translate(error) or error from error
 
-    async def document(self, name: str) -> bytes:
-        return await asyncio.to_thread(self.evaluator.document, name)
+    async def document(self, name: str, owner: str = ANYBODY) -> bytes:
+        return await asyncio.to_thread(self.evaluator.document, name, owner)
 
-    async def delete(self, name: str) -> None:
-        if not await asyncio.to_thread(self.store.delete, name):
+    async def delete(self, name: str, owner: str = ANYBODY) -> None:
+        if not await asyncio.to_thread(self.store.delete, owner, name):
             raise unknown_function()
-
-
-def _check_headers(request: Request, max_body_bytes: int) -> None:
-    media, _, parameters = request.headers.get("content-type", "").partition(";")
-    charset = parameters.strip().lower()
-    if media.strip().lower() != JSON or charset not in ("", "charset=utf-8", 'charset="utf-8"'):
-        raise StateError(
-            "unsupported-media-type", "The body must be JSON in UTF-8.", hint=f"Send the header Content-Type: {JSON}."
-        )
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise StateError(
-            "unsupported-media-type",
-            "Compressed bodies are not accepted.",
-            hint="Leave out the header Content-Encoding.",
-        )
-    length = request.headers.get("content-length", "0")
-    if length.isdigit() and int(length) > max_body_bytes:
-        raise _too_large(max_body_bytes)
-
-
-async def _read_body(request: Request, settings: Settings) -> tuple[list[bytes], int]:
-    """The chunks of the body, counted while they arrive: a chunked body states no length."""
-    chunks: list[bytes] = []
-    length = 0
-    try:
-        async with asyncio.timeout(settings.body_timeout_s):
-            while True:
-                message = await request.receive()
-                if message["type"] == "http.disconnect":
-                    raise Disconnected
-                chunk = message.get("body", b"")
-                length += len(chunk)
-                if length > settings.max_body_bytes:
-                    raise _too_large(settings.max_body_bytes)
-                chunks.append(chunk)
-                if not message.get("more_body", False):
-                    break
-    except TimeoutError:
-        raise StateError("body-timeout", f"The body did not arrive within {settings.body_timeout_s:g} s.") from None
-    if not length:
-        raise InputError("malformed-json", "The body is empty.")
-    return chunks, length
-
-
-def _too_large(limit: int) -> LimitError:
-    return LimitError("body-too-large", f"The body is larger than {limit} bytes.")
 
 
 async def _until_gone(request: Request, running: Coroutine[Any, Any, Reply]) -> Reply:
@@ -185,30 +131,3 @@ async def _until_gone(request: Request, running: Coroutine[Any, Any, Reply]) -> 
 async def _gone(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-def _response(answer: Answer) -> Response:
-    return Response(b"".join(answer.pieces), headers={"Server-Timing": server_timing(answer.seconds)}, media_type=JSON)
-
-
-def _reply_response(reply: Reply) -> Response:
-    headers = {"Server-Timing": server_timing(reply.seconds)}
-    if not reply.segment:
-        return Response(reply.body, headers=headers, media_type=JSON)
-    return SegmentResponse(reply.segment, reply.length, headers, JSON)
-
-
-class SegmentResponse(StreamingResponse):
-    """Streams a segment and removes it, also where the client goes away before the first byte."""
-
-    def __init__(self, name: str, length: int, headers: dict[str, str], media_type: str) -> None:
-        super().__init__(
-            segments.stream(name, length), headers={**headers, "Content-Length": str(length)}, media_type=media_type
-        )
-        self.name = name
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            segments.remove(self.name)

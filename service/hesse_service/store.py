@@ -18,19 +18,23 @@ BUSY_S = 5.0
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS functions (
-    id TEXT PRIMARY KEY, bytes INTEGER NOT NULL, used REAL NOT NULL,
-    signature BLOB NOT NULL, graph BLOB NOT NULL);
-CREATE INDEX IF NOT EXISTS by_use ON functions (used, bytes);
+    owner TEXT NOT NULL, id TEXT NOT NULL, bytes INTEGER NOT NULL, used REAL NOT NULL,
+    signature BLOB NOT NULL, graph BLOB NOT NULL, PRIMARY KEY (owner, id));
+CREATE INDEX IF NOT EXISTS by_use ON functions (owner, used, bytes);
 """
 
 
 class Store:
-    """Graph documents (wire JSON) by id, least recently used first to go. Thread-safe; one connection per object."""
+    """Graph documents (wire JSON) by owner and id. Thread-safe; one connection per object.
+
+    Each owner has `max_count` functions of `max_bytes` together; the least recently used go first, so that what one
+    owner stores takes nothing from another.
+    """
 
     def __init__(self, path: Path, max_count: int, max_bytes: int) -> None:
         self.path, self.max_count, self.max_bytes = path, max_count, max_bytes
         self._lock = threading.Lock()
-        self._touched: dict[str, float] = {}
+        self._touched: dict[tuple[str, str], float] = {}
         self._db = self._guarded(self._open)
 
     def _open(self) -> sqlite3.Connection:
@@ -40,7 +44,7 @@ class Store:
         db.executescript(SCHEMA)
         return db
 
-    def put(self, name: str, signature: bytes, graph: bytes) -> None:
+    def put(self, owner: str, name: str, signature: bytes, graph: bytes) -> None:
         """Store `graph` under `name` with its described inputs and outputs; again only renews its time of use."""
         if len(graph) > self.max_bytes:
             raise StateError("store-unavailable", f"The store holds {self.max_bytes} bytes; the function needs more.")
@@ -49,10 +53,11 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 self._db.execute(
-                    "INSERT INTO functions VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET used = excluded.used",
-                    (name, len(graph), time.time(), signature, graph),
+                    "INSERT INTO functions VALUES (?, ?, ?, ?, ?, ?) "
+                    "ON CONFLICT (owner, id) DO UPDATE SET used = excluded.used",
+                    (owner, name, len(graph), time.time(), signature, graph),
                 )
-                self._evict(name)
+                self._evict(owner, name)
                 self._db.execute("COMMIT")
             except BaseException:
                 self._db.execute("ROLLBACK")
@@ -60,52 +65,61 @@ class Store:
 
         self._guarded(write)
 
-    def _evict(self, newest: str) -> None:
-        count, size = self._db.execute("SELECT count(*), sum(bytes) FROM functions").fetchone()
+    def _evict(self, owner: str, newest: str) -> None:
+        count, size = self._db.execute(
+            "SELECT count(*), sum(bytes) FROM functions WHERE owner = ?", (owner,)
+        ).fetchone()
         while count > self.max_count or size > self.max_bytes:
             name, length = self._db.execute(
-                "SELECT id, bytes FROM functions WHERE id <> ? ORDER BY used LIMIT 1", (newest,)
+                "SELECT id, bytes FROM functions WHERE owner = ? AND id <> ? ORDER BY used LIMIT 1", (owner, newest)
             ).fetchone()
-            self._db.execute("DELETE FROM functions WHERE id = ?", (name,))
+            self._db.execute("DELETE FROM functions WHERE owner = ? AND id = ?", (owner, name))
             count, size = count - 1, size - length
 
-    def get(self, name: str) -> bytes | None:
+    def get(self, owner: str, name: str) -> bytes | None:
         """The graph document, and a note that it was used."""
-        found = self._select("SELECT graph FROM functions WHERE id = ?", name)
+        found = self._select("SELECT graph FROM functions WHERE owner = ? AND id = ?", owner, name)
         if found is not None:
-            self.touch(name)
+            self.touch(owner, name)
         return found
 
-    def signature(self, name: str) -> bytes | None:
+    def signature(self, owner: str, name: str) -> bytes | None:
         """Id, inputs and outputs as JSON."""
-        return self._select("SELECT signature FROM functions WHERE id = ?", name)
+        return self._select("SELECT signature FROM functions WHERE owner = ? AND id = ?", owner, name)
 
-    def _select(self, query: str, name: str) -> bytes | None:
-        row = self._guarded(lambda: self._db.execute(query, (name,)).fetchone())
+    def _select(self, query: str, owner: str, name: str) -> bytes | None:
+        row = self._guarded(lambda: self._db.execute(query, (owner, name)).fetchone())
         return None if row is None else bytes(row[0])
 
-    def has(self, name: str) -> bool:
+    def has(self, owner: str, name: str) -> bool:
         """Measured: 7 us."""
         return self._guarded(
-            lambda: self._db.execute("SELECT 1 FROM functions WHERE id = ?", (name,)).fetchone() is not None
+            lambda: self._db.execute("SELECT 1 FROM functions WHERE owner = ? AND id = ?", (owner, name)).fetchone()
+            is not None
         )
 
-    def is_stale(self, name: str) -> bool:
+    def is_stale(self, owner: str, name: str) -> bool:
         """Whether the time of last use should be written again."""
-        return time.monotonic() - self._touched.get(name, -TOUCH_S) >= TOUCH_S
+        return time.monotonic() - self._touched.get((owner, name), -TOUCH_S) >= TOUCH_S
 
-    def touch(self, name: str) -> None:
-        if not self.is_stale(name):
+    def touch(self, owner: str, name: str) -> None:
+        if not self.is_stale(owner, name):
             return
         if len(self._touched) > self.max_count:
             self._touched.clear()
-        self._touched[name] = time.monotonic()
+        self._touched[owner, name] = time.monotonic()
         with contextlib.suppress(StateError):  # a full disk must not stop calls
-            self._guarded(lambda: self._db.execute("UPDATE functions SET used = ? WHERE id = ?", (time.time(), name)))
+            self._guarded(
+                lambda: self._db.execute(
+                    "UPDATE functions SET used = ? WHERE owner = ? AND id = ?", (time.time(), owner, name)
+                )
+            )
 
-    def delete(self, name: str) -> bool:
+    def delete(self, owner: str, name: str) -> bool:
         """Whether there was such a function."""
-        return self._guarded(lambda: self._db.execute("DELETE FROM functions WHERE id = ?", (name,)).rowcount > 0)
+        return self._guarded(
+            lambda: self._db.execute("DELETE FROM functions WHERE owner = ? AND id = ?", (owner, name)).rowcount > 0
+        )
 
     def close(self) -> None:
         with self._lock:

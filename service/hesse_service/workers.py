@@ -27,7 +27,9 @@ from pebble import ProcessExpired, ProcessPool
 
 from hesse_engine.errors import HesseError, StateError
 from hesse_service import codec, segments
+from hesse_service.bodies import Body
 from hesse_service.evaluator import Evaluator, HotKey, internal, translate
+from hesse_service.exchange import Terms
 from hesse_service.settings import Settings
 from hesse_service.store import Store
 
@@ -39,8 +41,19 @@ BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """A request on its way to a process: its body, or the segment that holds it."""
+class Work:
+    """What is to be computed: a request of `kind` 'call' (of operation `name`), 'plan' or 'register'."""
+
+    kind: str
+    name: str
+    body: Body
+    terms: Terms
+    left_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Work on its way to a process: its body, or the segment that holds it."""
 
     kind: str
     name: str
@@ -49,7 +62,7 @@ class Job:
     length: int
     result_segment: str
     left_s: float
-    request_id: str
+    terms: Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,40 +120,40 @@ def load_kernels(store_path: Path, is_warm: Any) -> None:
     is_warm.value = True
 
 
-def work(job: Job) -> Reply:
-    """Answer one job; whatever happens becomes a reply."""
+def perform(task: Task) -> Reply:
+    """Answer one task; whatever happens becomes a reply."""
     started = time.monotonic()
 
     def on_deadline(deadline_s: float) -> None:
-        if deadline_s < job.left_s:
+        if deadline_s < task.left_s:
             signal.setitimer(signal.ITIMER_REAL, max(1e-3, deadline_s - (time.monotonic() - started)))
 
-    signal.setitimer(signal.ITIMER_REAL, max(1e-3, job.left_s))
+    signal.setitimer(signal.ITIMER_REAL, max(1e-3, task.left_s))
     try:
-        return _reply(job, on_deadline)
+        return _reply(task, on_deadline)
     except Exception as error:
         declared = translate(error)
         if declared is None:
-            logger.error("request %s failed", job.request_id, exc_info=error)
+            logger.error("request %s failed", task.terms.request_id, exc_info=error)
             declared = internal()
         return Reply(error=declared)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _reply(job: Job, on_deadline: Any) -> Reply:
+def _reply(task: Task, on_deadline: Any) -> Reply:
     started = time.perf_counter()
-    body = segments.read(job.segment, job.length) if job.segment else job.body
+    body = segments.read(task.segment, task.length) if task.segment else task.body
     value = codec.parse(body)
     parsed = time.perf_counter()
-    answer = _Process.evaluator.answer(job.kind, job.name, value, on_deadline)
+    answer = _Process.evaluator.answer(task.kind, task.name, value, task.terms, on_deadline)
     seconds = answer.seconds
     seconds["decode"] = seconds.get("decode", 0.0) + parsed - started
     length = answer.length
     if length < _Process.settings.segment_bytes:
         return Reply(b"".join(answer.pieces), seconds=seconds, hot=answer.hot)
-    segments.write(job.result_segment, answer.pieces, length)
-    return Reply(length=length, segment=job.result_segment, seconds=seconds, hot=answer.hot)
+    segments.write(task.result_segment, answer.pieces, length)
+    return Reply(length=length, segment=task.result_segment, seconds=seconds, hot=answer.hot)
 
 
 # ---- in the server -------------------------------------------------------------------------------------------------
@@ -171,10 +184,10 @@ class Slot:
         """Whether the process was started and died idle."""
         return self.is_started and not self._pool.active
 
-    def schedule(self, job: Job) -> asyncio.Future[Reply]:
+    def schedule(self, task: Task) -> asyncio.Future[Reply]:
         """Raises `BrokenProcessPool` where the process died idle."""
         try:
-            return asyncio.wrap_future(self._pool.schedule(work, args=(job,)))
+            return asyncio.wrap_future(self._pool.schedule(perform, args=(task,)))
         except RuntimeError as error:
             raise BrokenProcessPool from error
 
@@ -234,25 +247,25 @@ class Workers:
         while not any([slot.is_warm for slot in self._slots]):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
-    async def run(
-        self, kind: str, name: str, chunks: Sequence[bytes], length: int, left_s: float, request_id: str
-    ) -> Reply:
+    async def run(self, work: Work) -> Reply:
         """The reply of a process; cancelling this call ends the process.
 
         Raises:
             StateError: `busy`, `deadline-exceeded`, `worker-died`.
         """
         started = time.monotonic()
-        slot = await self._acquire(left_s)
+        slot = await self._acquire(work.left_s)
         queued_s = time.monotonic() - started
         label = f"hesse_{os.getpid()}_{next(self._numbers)}"
+        length = work.body.length
         segment = f"{label}i" if length >= self.settings.segment_bytes else ""
         try:
             if segment:
-                await _fill(segment, chunks, length)
-            body = b"" if segment else b"".join(chunks)
-            job = Job(kind, name, body, segment, length, f"{label}o", left_s - queued_s, request_id)
-            reply = await self._perform(slot, job)
+                await _fill(segment, work.body.chunks, length)
+            body = b"" if segment else work.body.joined()
+            left_s = work.left_s - queued_s
+            task = Task(work.kind, work.name, body, segment, length, f"{label}o", left_s, work.terms)
+            reply = await self._perform(slot, task)
         finally:
             self._free.put_nowait(slot)
             if segment:
@@ -276,34 +289,35 @@ class Workers:
         finally:
             self._waiting -= 1
 
-    async def _perform(self, slot: Slot, job: Job) -> Reply:
+    async def _perform(self, slot: Slot, task: Task) -> Reply:
         try:
-            return await self._attempt(slot, job)
-        except BrokenProcessPool:  # the process died before it took the job
-            slot.renew(job.result_segment)
-            return await self._attempt(slot, job)
+            return await self._attempt(slot, task)
+        except BrokenProcessPool:  # the process died before it took the task
+            slot.renew(task.result_segment)
+            return await self._attempt(slot, task)
 
-    async def _attempt(self, slot: Slot, job: Job) -> Reply:
+    async def _attempt(self, slot: Slot, task: Task) -> Reply:
         if not slot.is_started:
             await asyncio.to_thread(slot.start)
         try:
-            async with asyncio.timeout(job.left_s + GRACE_S):
-                return await slot.schedule(job)
+            async with asyncio.timeout(task.left_s + GRACE_S):
+                return await slot.schedule(task)
         except ProcessExpired as error:
-            segments.remove(job.result_segment)
+            segments.remove(task.result_segment)
             if error.exitcode == -signal.SIGALRM:
                 raise deadline_exceeded() from None
-            logger.error("a compute process ended with code %s during request %s", error.exitcode, job.request_id)
+            request_id = task.terms.request_id
+            logger.error("a compute process ended with code %s during request %s", error.exitcode, request_id)
             raise StateError(
                 "worker-died",
                 "The process that computed this request ended unexpectedly; it has been replaced.",
                 hint="Try again; if it happens again, ask for less memory.",
             ) from None
         except TimeoutError:
-            slot.renew(job.result_segment)
+            slot.renew(task.result_segment)
             raise deadline_exceeded() from None
         except asyncio.CancelledError:
-            slot.renew(job.result_segment)
+            slot.renew(task.result_segment)
             raise
 
 

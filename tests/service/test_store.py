@@ -15,21 +15,21 @@ from hesse_service.store import Store
 
 def test_what_is_put_is_got(tmp_path: Path) -> None:
     store = Store(tmp_path / "f.sqlite", 10, 1000)
-    store.put("a", b"signature", b"graph")
-    assert (store.signature("a"), store.get("a"), store.has("a")) == (b"signature", b"graph", True)
-    assert (store.signature("b"), store.get("b"), store.has("b")) == (None, None, False)
-    assert store.delete("a")
-    assert not store.delete("a")
-    assert not store.has("a")
+    store.put("", "a", b"signature", b"graph")
+    assert (store.signature("", "a"), store.get("", "a"), store.has("", "a")) == (b"signature", b"graph", True)
+    assert (store.signature("", "b"), store.get("", "b"), store.has("", "b")) == (None, None, False)
+    assert store.delete("", "a")
+    assert not store.delete("", "a")
+    assert not store.has("", "a")
     store.close()
 
 
 def test_two_processes_worth_of_connections_see_each_other(tmp_path: Path) -> None:
     one, two = [Store(tmp_path / "f.sqlite", 10, 1000) for _ in range(2)]
-    one.put("a", b"", b"graph")
-    assert two.get("a") == b"graph"
-    two.delete("a")
-    assert not one.has("a")
+    one.put("", "a", b"", b"graph")
+    assert two.get("", "a") == b"graph"
+    two.delete("", "a")
+    assert not one.has("", "a")
     one.close()
     two.close()
 
@@ -37,32 +37,32 @@ def test_two_processes_worth_of_connections_see_each_other(tmp_path: Path) -> No
 def test_bounded_by_count(tmp_path: Path) -> None:
     store = Store(tmp_path / "f.sqlite", 3, 1000)
     for name in "abc":
-        store.put(name, b"", b"x")
-    store.put("a", b"", b"x")  # used again
-    store.put("d", b"", b"x")
-    assert [store.has(n) for n in "abcd"] == [True, False, True, True]
+        store.put("", name, b"", b"x")
+    store.put("", "a", b"", b"x")  # used again
+    store.put("", "d", b"", b"x")
+    assert [store.has("", n) for n in "abcd"] == [True, False, True, True]
     store.close()
 
 
 def test_bounded_by_bytes(tmp_path: Path) -> None:
     store = Store(tmp_path / "f.sqlite", 100, 100)
-    store.put("a", b"", b"x" * 60)
-    store.put("b", b"", b"x" * 60)
-    assert [store.has(n) for n in "ab"] == [False, True]
+    store.put("", "a", b"", b"x" * 60)
+    store.put("", "b", b"", b"x" * 60)
+    assert [store.has("", n) for n in "ab"] == [False, True]
     with pytest.raises(StateError, match="100 bytes") as caught:
-        store.put("c", b"", b"x" * 101)
+        store.put("", "c", b"", b"x" * 101)
     assert caught.value.code == "store-unavailable"
-    assert store.has("b")
+    assert store.has("", "b")
     store.close()
 
 
 def test_reading_counts_as_use(tmp_path: Path) -> None:
     store = Store(tmp_path / "f.sqlite", 2, 1000)
-    store.put("a", b"", b"x")
-    store.put("b", b"", b"x")
-    store.get("a")
-    store.put("c", b"", b"x")
-    assert [store.has(n) for n in "abc"] == [True, False, True]
+    store.put("", "a", b"", b"x")
+    store.put("", "b", b"", b"x")
+    store.get("", "a")
+    store.put("", "c", b"", b"x")
+    assert [store.has("", n) for n in "abc"] == [True, False, True]
     store.close()
 
 
@@ -80,14 +80,14 @@ def test_threads_share_a_store(tmp_path: Path) -> None:
 
     def fill(k: int) -> None:
         for j in range(20):
-            store.put(f"{k}-{j}", b"", b"x")
+            store.put("", f"{k}-{j}", b"", b"x")
 
     threads = [threading.Thread(target=fill, args=(k,)) for k in range(5)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert all([store.has(f"{k}-{j}") for k in range(5) for j in range(20)])
+    assert all([store.has("", f"{k}-{j}") for k in range(5) for j in range(20)])
     store.close()
 
 
