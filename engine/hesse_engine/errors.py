@@ -22,6 +22,7 @@ class HesseError(Exception):
     """An error with a stable `code`; `str(error)` says what was given, what is allowed and what to do."""
 
     request_id: str | None = None  # of the request that was answered with it, set by the client
+    retry_after_s: int | None = None  # when to try again, where whoever raises it knows
 
     def __init__(
         self,
@@ -123,6 +124,9 @@ _declare(StateError, 403, "cross-origin")
 _declare(StateError, 408, "body-timeout")
 _declare(StateError, 503, "busy", "not-ready", "worker-died", "store-unavailable")
 _declare(StateError, 500, "internal")
+_declare(StateError, 429, "too-many-requests")
+_declare(StateError, 503, "shared-memory-full")
+_declare(LimitError, 413, "memory-exceeded")
 
 
 def rebuild(

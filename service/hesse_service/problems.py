@@ -25,7 +25,7 @@ logger = logging.getLogger("hesse.service")
 
 MEDIA_TYPE = "application/problem+json"
 LONGEST = 800  # characters of a detail or a hint
-RETRY_AFTER_S = {"busy": 1, "not-ready": 1, "worker-died": 1, "store-unavailable": 5}
+RETRY_AFTER_S = {"busy": 1, "not-ready": 1, "worker-died": 1, "store-unavailable": 5, "shared-memory-full": 1}
 
 
 def problem(error: HesseError, request_id: str) -> dict[str, Any]:
@@ -52,8 +52,9 @@ def _bounded(text: str) -> str:
 
 def problem_response(error: HesseError, request_id: str, headers: dict[str, str] | None = None) -> Response:
     headers = dict(headers or {})
-    if error.code in RETRY_AFTER_S:
-        headers["Retry-After"] = str(RETRY_AFTER_S[error.code])
+    after_s = error.retry_after_s or RETRY_AFTER_S.get(error.code)
+    if after_s is not None:
+        headers["Retry-After"] = str(after_s)
     return Response(to_json(problem(error, request_id)), error.status, headers, MEDIA_TYPE)
 
 

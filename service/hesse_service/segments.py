@@ -6,8 +6,11 @@ removed. All processes of one server share one resource tracker, which removes w
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterable
 from multiprocessing.shared_memory import SharedMemory
+
+from hesse_engine.errors import HesseError, StateError
 
 STRIDE = 256 * 1024
 
@@ -19,8 +22,12 @@ def _view(segment: SharedMemory) -> memoryview:
 
 
 def write(name: str, pieces: Iterable[bytes], length: int) -> None:
-    """Create the segment `name` and fill it."""
-    segment = SharedMemory(name, create=True, size=length)
+    """Create the segment `name` and fill it.
+
+    Raises:
+        StateError: `shared-memory-full`.
+    """
+    segment = _create(name, length)
     try:
         view, at = _view(segment), 0
         for piece in pieces:
@@ -28,6 +35,30 @@ def write(name: str, pieces: Iterable[bytes], length: int) -> None:
             at += len(piece)
     finally:
         segment.close()
+
+
+def _create(name: str, length: int) -> SharedMemory:
+    """A segment whose pages are there: writing to one that the system has no page for would end the process."""
+    try:
+        segment = SharedMemory(name, create=True, size=length)
+    except OSError as error:
+        raise full() from error
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(segment._fd, 0, length)  # type: ignore[attr-defined]
+    except OSError as error:
+        segment.close()
+        segment.unlink()
+        raise full() from error
+    return segment
+
+
+def full() -> HesseError:
+    return StateError(
+        "shared-memory-full",
+        "The server has no shared memory left for this request at the moment.",
+        hint="Try again later, or ask for a smaller result.",
+    )
 
 
 def read(name: str, length: int) -> bytes:

@@ -16,22 +16,17 @@ from starlette.responses import Response
 
 from hesse_service import codec, responses
 from hesse_service.bodies import Disconnected, read_body
+from hesse_service.compute_process import load_kernels, open_store
 from hesse_service.evaluator import Answer, Entry, Evaluator, translate, unknown_function
 from hesse_service.exchange import ANYBODY, Terms, terms_of
 from hesse_service.inline import Inline
 from hesse_service.schemas import CallRequest
 from hesse_service.settings import Settings
-from hesse_service.workers import Reply, Work, Workers, deadline_exceeded, load_kernels, open_store
+from hesse_service.workers import Reply, Work, Workers, deadline_exceeded
 
 logger = logging.getLogger("hesse.service")
 
 STORE = "functions.sqlite"
-
-
-class _Warm:
-    """Tells that the VM is loaded."""
-
-    value = False
 
 
 class Service:
@@ -48,7 +43,7 @@ class Service:
         self.inline = Inline(self.evaluator)
         self.workers = Workers(settings, store_path)
         self.is_draining = False
-        self._warm = _Warm()
+        self._is_warm = False
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -58,11 +53,12 @@ class Service:
     async def _warm_up(self) -> None:
         """Load the VM here after a compute process did: then it comes from the disk cache, without compiling."""
         await self.workers.first_warm()
-        await asyncio.to_thread(load_kernels, self.store.path, self._warm)
+        await asyncio.to_thread(load_kernels)
+        self._is_warm = True
 
     @property
     def is_ready(self) -> bool:
-        return self._warm.value and self.workers.is_warm and not self.is_draining
+        return self._is_warm and self.workers.is_warm and not self.is_draining
 
     async def close(self) -> None:
         self.is_draining = True

@@ -29,6 +29,28 @@ class Settings(BaseSettings):
     queue_length: int = Field(
         default=64, ge=0, description="Requests that may wait for a compute process; more get 503 busy [count]."
     )
+    queue_share: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="Part of the queue that one key may hold; more of its requests get 429 too-many-requests [ratio].",
+    )
+    process_memory_bytes: int | None = Field(
+        default=None,
+        ge=256 * MIB,
+        description="Memory of a compute process beyond which it is ended and its request gets 413 memory-exceeded; "
+        "unset: twice max_memory_bytes and 1 GiB, since JSON takes more room than arrays [bytes].",
+    )
+    recycle_bytes: int = Field(
+        default=1 * GIB,
+        ge=64 * MIB,
+        description="An idle compute process with more memory is replaced by a warm one [bytes].",
+    )
+    recycle_requests: int = Field(
+        default=100_000,
+        ge=0,
+        description="Requests after which a compute process is replaced by a warm one; 0: never [count].",
+    )
     drain_s: int = Field(default=30, ge=0, description="How long running requests may finish after SIGTERM [s].")
 
     # ---- time
@@ -82,6 +104,12 @@ class Settings(BaseSettings):
     allowed_origins: tuple[str, ...] = Field(
         default=(), description="Origins of web pages that may call the service from another host [list of origins]."
     )
+
+    @property
+    def process_limit_bytes(self) -> int:
+        """Memory that a compute process may have [bytes]."""
+        given = self.process_memory_bytes
+        return 2 * self.max_memory_bytes + GIB if given is None else given
 
     @property
     def limits(self) -> Limits:

@@ -1,42 +1,40 @@
-"""Compute processes: spawned, one request at a time each, ended one by one by a deadline, a cancel or a crash.
-
-A slot is a pebble pool of one process, so that ending one process touches no other's pipes or locks. The deadline is an
-alarm that the kernel of the operating system keeps: it ends a process whatever it is doing, a LAPACK call included.
-"""
+"""The compute processes of one server: who gets one when, how long and with how much memory."""
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import fcntl
-import gc
 import itertools
 import logging
-import multiprocessing
+import math
 import os
 import signal
-import threading
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pebble import ProcessExpired, ProcessPool
+from pebble import ProcessExpired
 
-from hesse_engine.errors import HesseError, StateError
-from hesse_service import codec, segments
+from hesse_engine.errors import HesseError, LimitError, StateError
+from hesse_service import segments
 from hesse_service.bodies import Body
-from hesse_service.evaluator import Evaluator, HotKey, internal, translate
-from hesse_service.exchange import Terms
+from hesse_service.compute_process import Reply, Task
+from hesse_service.exchange import ANYBODY, Terms
+from hesse_service.queue import Queue
 from hesse_service.settings import Settings
-from hesse_service.store import Store
+from hesse_service.slots import Process, Slot
+
+__all__ = ["Reply", "Work", "Workers", "deadline_exceeded"]
 
 logger = logging.getLogger("hesse.service")
 
 GRACE_S = 1.0  # how much later than the alarm the server gives up on a process
-MEND_S = 0.5
+WATCH_S = 0.2
+WARM_S = 120.0  # longest that a replacement may warm up
+ATTEMPTS = 3  # of a task whose process died before it took it
+LEAST_AFTER_S, MOST_AFTER_S = 1, 30
 BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -51,211 +49,138 @@ class Work:
     left_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """Work on its way to a process: its body, or the segment that holds it."""
-
-    kind: str
-    name: str
-    body: bytes
-    segment: str
-    length: int
-    result_segment: str
-    left_s: float
-    terms: Terms
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An answer on its way back: a body, the length of one in the result segment, or an error."""
-
-    body: bytes = b""
-    length: int = 0
-    segment: str = ""
-    error: HesseError | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-    hot: HotKey | None = None
-
-
-# ---- in the compute process ----------------------------------------------------------------------------------------
-class _Process:
-    """What one compute process holds; set by its initializer."""
-
-    settings: Settings
-    evaluator: Evaluator
-
-
-def start_process(settings: Settings, store_path: Path, is_warm: Any) -> None:
-    """Initializer: the default signal actions end the process at once; the VM loads behind the first requests."""
-    for number in (signal.SIGTERM, signal.SIGALRM):
-        signal.signal(number, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _Process.settings = settings
-    _Process.evaluator = Evaluator(settings, open_store(settings, store_path))
-    threading.Thread(target=load_kernels, args=(store_path, is_warm), daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def open_store(settings: Settings, path: Path) -> Store:
-    return Store(path, settings.store_functions, settings.store_bytes)
-
-
-def load_kernels(store_path: Path, is_warm: Any) -> None:
-    """Load the VM, one process at a time: the first compiles, the others find the result on disk."""
-    from hesse_engine.backend import kernels
-
-    try:
-        with open(store_path.with_name("warm.lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            kernels.load(wait=True)
-        gc.freeze()  # Numba's objects stay: a full collection over them stops a request for 0.1 s
-    except Exception:
-        logger.exception("the VM could not be loaded; the reference interpreter answers")
-    is_warm.value = True
-
-
-def perform(task: Task) -> Reply:
-    """Answer one task; whatever happens becomes a reply."""
-    started = time.monotonic()
-
-    def on_deadline(deadline_s: float) -> None:
-        if deadline_s < task.left_s:
-            signal.setitimer(signal.ITIMER_REAL, max(1e-3, deadline_s - (time.monotonic() - started)))
-
-    signal.setitimer(signal.ITIMER_REAL, max(1e-3, task.left_s))
-    try:
-        return _reply(task, on_deadline)
-    except Exception as error:
-        declared = translate(error)
-        if declared is None:
-            logger.error("request %s failed", task.terms.request_id, exc_info=error)
-            declared = internal()
-        return Reply(error=declared)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-def _reply(task: Task, on_deadline: Any) -> Reply:
-    started = time.perf_counter()
-    body = segments.read(task.segment, task.length) if task.segment else task.body
-    value = codec.parse(body)
-    parsed = time.perf_counter()
-    answer = _Process.evaluator.answer(task.kind, task.name, value, task.terms, on_deadline)
-    seconds = answer.seconds
-    seconds["decode"] = seconds.get("decode", 0.0) + parsed - started
-    length = answer.length
-    if length < _Process.settings.segment_bytes:
-        return Reply(b"".join(answer.pieces), seconds=seconds, hot=answer.hot)
-    segments.write(task.result_segment, answer.pieces, length)
-    return Reply(length=length, segment=task.result_segment, seconds=seconds, hot=answer.hot)
-
-
-# ---- in the server -------------------------------------------------------------------------------------------------
-class Slot:
-    """One compute process, replaced when it ends."""
-
-    def __init__(self, settings: Settings, store_path: Path) -> None:
-        self._context = multiprocessing.get_context("spawn")
-        # a bare cell: a lock beside it would stay locked by a process killed while holding it
-        self._is_warm = self._context.RawValue(ctypes.c_bool, False)
-        self._arguments = (settings, store_path, self._is_warm)
-        self._pool = self._make()
-        self.is_started = False
-
-    def _make(self) -> ProcessPool:
-        return ProcessPool(1, initializer=start_process, initargs=self._arguments, context=self._context)
-
-    @property
-    def is_warm(self) -> bool:
-        return bool(self._is_warm.value)
-
-    def start(self) -> None:
-        """Spawn the process; blocks for milliseconds."""
-        self.is_started = self._pool.active  # asking starts it
-
-    @property
-    def is_broken(self) -> bool:
-        """Whether the process was started and died idle."""
-        return self.is_started and not self._pool.active
-
-    def schedule(self, task: Task) -> asyncio.Future[Reply]:
-        """Raises `BrokenProcessPool` where the process died idle."""
-        try:
-            return asyncio.wrap_future(self._pool.schedule(perform, args=(task,)))
-        except RuntimeError as error:
-            raise BrokenProcessPool from error
-
-    def renew(self, leftover: str) -> None:
-        """End the process, remove the segment it may have made, and let `start` spawn another."""
-        old, self._pool, self.is_started = self._pool, self._make(), False
-        threading.Thread(target=_end, args=(old, leftover), daemon=True).start()
-
-    def close(self) -> None:
-        _end(self._pool, "")
-
-
-def _end(pool: ProcessPool, leftover: str) -> None:
-    pool.stop()
-    pool.join()
-    if leftover:
-        segments.remove(leftover)
-
-
 class Workers:
-    """The compute processes of one server and the bounded queue before them."""
+    """The slots of one server and the bounded queue before them.
+
+    Attributes:
+        restarts: processes that ended, by reason: deadline, canceled, crash, idle, unresponsive, memory, and, replaced
+            by warm ones, bytes and requests.
+    """
 
     def __init__(self, settings: Settings, store_path: Path) -> None:
         self.settings = settings
+        self.restarts: Counter[str] = Counter()
         self._slots = [Slot(settings, store_path) for _ in range(settings.compute_processes)]
-        # the slot used last is taken first: it has what was prepared last
-        self._free: asyncio.LifoQueue[Slot] = asyncio.LifoQueue()
-        self._waiting = 0
+        self._queue: Queue[Slot] = Queue()
         self._numbers = itertools.count()
+        self._held_s = 0.0  # how long a request holds a slot, lately
+        self._has_been_warm = False
+        self._recycling: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         for name in BLAS_THREADS:  # read by the libraries when the spawned processes load them
             os.environ.setdefault(name, str(self.settings.threads))
         for slot in self._slots:
             await asyncio.to_thread(slot.start)
-            self._free.put_nowait(slot)
-
-    async def mend(self) -> None:
-        """Replace processes that died idle before a request meets them; runs until cancelled."""
-        while True:
-            await asyncio.sleep(MEND_S)
-            for slot in self._slots:
-                if slot.is_broken:
-                    logger.error("an idle compute process ended; it is replaced")
-                    slot.renew("")
-                    await asyncio.to_thread(slot.start)
+            self._queue.give(slot)
 
     async def close(self) -> None:
+        if self._recycling is not None:
+            self._recycling.cancel()
+            await asyncio.wait({self._recycling})
         await asyncio.gather(*[asyncio.to_thread(slot.close) for slot in self._slots])
+
+    # ---- what there is to see ---------------------------------------------------------------------------------------
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return len(self._queue)
+
+    @property
+    def busy(self) -> int:
+        """Processes that compute."""
+        return sum([slot.task is not None for slot in self._slots])
+
+    @property
+    def resident_bytes(self) -> dict[int, int]:
+        """Memory by process id, asked of the operating system: some 30 us a process."""
+        return {slot.pid: slot.process.resident_bytes for slot in self._slots if slot.pid}
 
     @property
     def is_warm(self) -> bool:
-        return all([slot.is_warm for slot in self._slots])
+        """Whether all processes have been warm: one that is replaced later costs its own requests only."""
+        self._has_been_warm = self._has_been_warm or all([slot.is_warm for slot in self._slots])
+        return self._has_been_warm
 
     async def first_warm(self) -> None:
         """Wait until one process is warm. It tells so in shared memory, where there is nothing to wait on."""
         while not any([slot.is_warm for slot in self._slots]):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
-    async def run(self, work: Work) -> Reply:
+    # ---- watching ---------------------------------------------------------------------------------------------------
+    async def mend(self) -> None:
+        """Replace processes that died idle before a request meets them, end those over their memory; until cancelled.
+
+        Memory is watched from here. A limit that the operating system keeps would count address space, of which the
+        compiler and the libraries reserve gigabytes that they never touch, and would end a process anywhere in C.
+        """
+        while True:
+            await asyncio.sleep(WATCH_S)
+            for slot in self._slots:
+                if slot.task is not None:
+                    self._watch(slot)
+                elif slot.process.is_broken:
+                    logger.error("an idle compute process ended; it is replaced")
+                    await self._replace(slot)
+
+    def _watch(self, slot: Slot) -> None:
+        if slot.is_over or slot.process.resident_bytes <= self.settings.process_limit_bytes:
+            return
+        slot.kill()
+
+    async def _replace(self, slot: Slot) -> None:
+        self._renew(slot, "idle")
+        try:
+            await asyncio.to_thread(slot.start)
+        except OSError as error:  # the next request, or the next look, tries again
+            logger.error("no compute process could be started: %s", error)
+
+    def _renew(self, slot: Slot, reason: str, leftover: str = "") -> None:
+        self.restarts[reason] += 1
+        slot.renew(leftover)
+
+    # ---- recycling --------------------------------------------------------------------------------------------------
+    def _release(self, slot: Slot) -> None:
+        slot.task = None
+        if slot.next is not None:
+            self._renew(slot, slot.due() or "requests")
+        elif slot.due() and (self._recycling is None or self._recycling.done()):
+            self._recycling = asyncio.create_task(self._recycle(slot))
+        self._queue.give(slot)
+
+    async def _recycle(self, slot: Slot) -> None:
+        """Warm up another process for `slot`; it takes its place when the slot is free, so that no request waits."""
+        reason, old, new = slot.due(), slot.process, slot.make()
+        try:
+            await asyncio.to_thread(new.start)
+            async with asyncio.timeout(WARM_S):
+                await _warm(new)
+        except (OSError, TimeoutError, BrokenProcessPool) as error:
+            logger.error("no compute process could be started to replace one: %r", error)
+            await asyncio.to_thread(new.end)
+            return
+        except asyncio.CancelledError:
+            await asyncio.to_thread(new.end)
+            raise
+        if slot.process is not old:  # ended in the meantime for another reason
+            await asyncio.to_thread(new.end)
+            return
+        logger.info("compute process %d is replaced (%s)", slot.pid, reason)
+        slot.next = new
+        if slot.task is None and self._queue.has(slot):
+            self._renew(slot, reason)
+
+    # ---- running ----------------------------------------------------------------------------------------------------
+    async def run(self, work: Work, on_progress: Callable[[int, int], None] | None = None) -> Reply:
         """The reply of a process; cancelling this call ends the process.
 
         Raises:
-            StateError: `busy`, `deadline-exceeded`, `worker-died`.
+            StateError: `busy`, `too-many-requests`, `deadline-exceeded`, `worker-died`, `shared-memory-full`.
+            LimitError: `memory-exceeded`.
         """
         started = time.monotonic()
-        slot = await self._acquire(work.left_s)
-        queued_s = time.monotonic() - started
+        slot = await self._acquire(work)
+        acquired = time.monotonic()
         label = f"hesse_{os.getpid()}_{next(self._numbers)}"
         length = work.body.length
         segment = f"{label}i" if length >= self.settings.segment_bytes else ""
@@ -263,62 +188,100 @@ class Workers:
             if segment:
                 await _fill(segment, work.body.chunks, length)
             body = b"" if segment else work.body.joined()
-            left_s = work.left_s - queued_s
-            task = Task(work.kind, work.name, body, segment, length, f"{label}o", left_s, work.terms)
-            reply = await self._perform(slot, task)
+            left_s = work.left_s - (acquired - started)
+            slot.task = Task(work.kind, work.name, body, segment, length, f"{label}o", left_s, work.terms)
+            reply = await self._perform(slot, slot.task)
         finally:
-            self._free.put_nowait(slot)
+            self._held_s += 0.1 * (time.monotonic() - acquired - self._held_s)
+            self._release(slot)
             if segment:
                 segments.remove(segment)
-        reply.seconds["queue"] = queued_s
+        reply.seconds["queue"] = acquired - started
         return reply
 
-    async def _acquire(self, left_s: float) -> Slot:
-        if self._free.empty() and self._waiting >= self.settings.queue_length:
-            raise StateError(
-                "busy",
-                f"All compute processes are busy and {self.settings.queue_length} requests wait already.",
-                hint="Try again later.",
-            )
-        self._waiting += 1
+    async def _acquire(self, work: Work) -> Slot:
+        owner = work.terms.owner
+        if not self._queue.is_free:
+            self._admit(owner)
         try:
-            async with asyncio.timeout(left_s):
-                return await self._free.get()
+            async with asyncio.timeout(work.left_s):
+                return await self._queue.take(owner)
         except TimeoutError:
             raise deadline_exceeded() from None
-        finally:
-            self._waiting -= 1
+
+    def _admit(self, owner: str) -> None:
+        length = self.settings.queue_length
+        share = max(1, math.floor(length * self.settings.queue_share))
+        if self.waiting >= length:
+            text = f"All compute processes are busy and {length} requests wait already."
+            error = StateError("busy", text, hint="Try again later.")
+        elif owner != ANYBODY and self._queue.held_by(owner) >= share:
+            text = f"{share} requests with this key wait already for a compute process."
+            error = StateError("too-many-requests", text, hint="Wait for answers before sending more.")
+        else:
+            return
+        error.retry_after_s = self.retry_after_s
+        raise error
+
+    @property
+    def retry_after_s(self) -> int:
+        """When the queue may be empty, by how long requests took lately [s]."""
+        expected = (self.waiting + 1) * self._held_s / len(self._slots)
+        return min(MOST_AFTER_S, max(LEAST_AFTER_S, math.ceil(expected)))
 
     async def _perform(self, slot: Slot, task: Task) -> Reply:
-        try:
-            return await self._attempt(slot, task)
-        except BrokenProcessPool:  # the process died before it took the task
-            slot.renew(task.result_segment)
-            return await self._attempt(slot, task)
+        for _ in range(ATTEMPTS):
+            try:
+                return await self._attempt(slot, task)
+            except BrokenProcessPool:  # the process died before it took the task
+                self._renew(slot, "idle", task.result_segment)
+        raise _died()
 
     async def _attempt(self, slot: Slot, task: Task) -> Reply:
-        if not slot.is_started:
-            await asyncio.to_thread(slot.start)
         try:
+            if not slot.process.is_started:
+                await asyncio.to_thread(slot.start)
             async with asyncio.timeout(task.left_s + GRACE_S):
-                return await slot.schedule(task)
+                reply = await slot.schedule(task)
         except ProcessExpired as error:
-            segments.remove(task.result_segment)
-            if error.exitcode == -signal.SIGALRM:
-                raise deadline_exceeded() from None
-            request_id = task.terms.request_id
-            logger.error("a compute process ended with code %s during request %s", error.exitcode, request_id)
-            raise StateError(
-                "worker-died",
-                "The process that computed this request ended unexpectedly; it has been replaced.",
-                hint="Try again; if it happens again, ask for less memory.",
-            ) from None
+            raise self._expired(slot, task, error.exitcode) from None
         except TimeoutError:
-            slot.renew(task.result_segment)
+            self._renew(slot, "unresponsive", task.result_segment)
             raise deadline_exceeded() from None
         except asyncio.CancelledError:
-            slot.renew(task.result_segment)
+            self._renew(slot, "canceled", task.result_segment)
             raise
+        except OSError as error:  # no room for the locks of another process
+            logger.error("no compute process could be started: %s", error)
+            raise segments.full() from error
+        if slot.is_over:  # it was done just before it was ended
+            self._renew(slot, "memory")
+        else:
+            slot.requests, slot.resident_bytes = slot.requests + 1, reply.resident_bytes
+        return reply
+
+    def _expired(self, slot: Slot, task: Task, code: int | None) -> HesseError:
+        """What became of a process that ended at `task`; pebble has started another in its place."""
+        segments.remove(task.result_segment)
+        is_over, slot.is_over = slot.is_over, False
+        slot.requests = slot.resident_bytes = 0
+        if is_over:
+            self.restarts["memory"] += 1
+            return _memory_exceeded(self.settings.process_limit_bytes)
+        if code == -signal.SIGALRM:
+            self.restarts["deadline"] += 1
+            return deadline_exceeded()
+        self.restarts["crash"] += 1
+        logger.error("a compute process ended with code %s during request %s", code, task.terms.request_id)
+        return _died()
+
+
+async def _warm(process: Process) -> None:
+    """Wait for a process to be warm. Raises `BrokenProcessPool` where it ended."""
+    while not process.cell.is_warm:
+        if process.is_broken:
+            raise BrokenProcessPool("the process ended before it was warm")
+        await asyncio.sleep(0.05)
 
 
 async def _fill(segment: str, chunks: Sequence[bytes], length: int) -> None:
@@ -327,7 +290,7 @@ async def _fill(segment: str, chunks: Sequence[bytes], length: int) -> None:
     try:
         await asyncio.shield(writing)
     except asyncio.CancelledError:
-        await writing
+        await asyncio.wait({writing})
         raise
 
 
@@ -336,4 +299,20 @@ def deadline_exceeded() -> HesseError:
         "deadline-exceeded",
         "The deadline passed before the answer was ready; the computation was ended.",
         hint="Raise options.deadline_s within the server's limit, or ask for less.",
+    )
+
+
+def _died() -> HesseError:
+    return StateError(
+        "worker-died",
+        "The process that computed this request ended unexpectedly; it has been replaced.",
+        hint="Try again; if it happens again, ask for less memory.",
+    )
+
+
+def _memory_exceeded(limit: int) -> HesseError:
+    return LimitError(
+        "memory-exceeded",
+        f"The computation took more than the {limit} bytes of memory that a compute process may have; it was ended.",
+        hint="Lower options.chunk_size, ask for a sparse layout, or use hvp for products with the matrix.",
     )
