@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,13 +44,16 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(log: Path, workers: int = 1, **settings: Any) -> Iterator[Server]:
-    """Start a server with these settings; end it by SIGTERM and see that it left cleanly."""
+def running(log: Path, workers: int = 1, prefix: Sequence[str] = (), **settings: Any) -> Iterator[Server]:
+    """Start a server with these settings; end it by SIGTERM and see that it left cleanly.
+
+    `prefix` stands before the command, to run it in surroundings of its own.
+    """
     port = free_port()
     path = os.pathsep.join([p for p in sys.path if p])  # the server imports what the tests import
     env = {**os.environ, "PYTHONPATH": path, **{f"HESSE_{k.upper()}": str(v) for k, v in settings.items()}}
     with log.open("wb") as sink:
-        process = subprocess.Popen([sys.executable, "-c", COMMAND.format(port=port, workers=workers)],
+        process = subprocess.Popen([*prefix, sys.executable, "-c", COMMAND.format(port=port, workers=workers)],
                                    env=env, stdout=sink, stderr=sink)
     try:
         url = f"http://127.0.0.1:{port}"

@@ -155,8 +155,7 @@ def perform(task: Task) -> Reply:
 
 def _reply(task: Task, on_deadline: Any) -> Reply:
     started = time.perf_counter()
-    body = segments.read(task.segment, task.length) if task.segment else task.body
-    value = codec.parse(body)
+    value = codec.parse(_body(task))
     parsed = time.perf_counter()
     answer = _Process.evaluator.answer(task.kind, task.name, value, task.terms, on_deadline)
     seconds = answer.seconds
@@ -166,6 +165,16 @@ def _reply(task: Task, on_deadline: Any) -> Reply:
         return Reply(b"".join(answer.pieces), seconds=seconds, hot=answer.hot)
     segments.write(task.result_segment, answer.pieces, length)
     return Reply(length=length, segment=task.result_segment, seconds=seconds, hot=answer.hot)
+
+
+def _body(task: Task) -> bytes:
+    if not task.segment:
+        return task.body
+    try:
+        return segments.read(task.segment, task.length)
+    except FileNotFoundError:  # cancelled in this moment: the server will end this process, nobody hears the answer
+        logger.info("request %s was cancelled before it was read", task.terms.request_id)
+        raise internal() from None
 
 
 # ---- memory ---------------------------------------------------------------------------------------------------------
