@@ -7,6 +7,7 @@ alarm that the kernel of the operating system keeps: it ends a process whatever 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import fcntl
 import gc
@@ -17,7 +18,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
+from hesse_engine import progress
 from hesse_engine.errors import HesseError, StateError
 from hesse_service import codec, segments
 from hesse_service.bodies import Body
@@ -37,6 +39,7 @@ logger = logging.getLogger("hesse.service")
 
 GRACE_S = 1.0  # how much later than the alarm the server gives up on a process
 MEND_S = 0.5
+PROGRESS_S = 0.1  # between two looks at how far a computation is
 BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -83,14 +86,15 @@ class _Process:
 
     settings: Settings
     evaluator: Evaluator
+    cell: Any
 
 
-def start_process(settings: Settings, store_path: Path, is_warm: Any) -> None:
+def start_process(settings: Settings, store_path: Path, is_warm: Any, cell: Any) -> None:
     """Initializer: the default signal actions end the process at once; the VM loads behind the first requests."""
     for number in (signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _Process.settings = settings
+    _Process.settings, _Process.cell = settings, cell
     _Process.evaluator = Evaluator(settings, open_store(settings, store_path))
     threading.Thread(target=load_kernels, args=(store_path, is_warm), daemon=True).start()
 
@@ -130,7 +134,8 @@ def perform(task: Task) -> Reply:
 
     signal.setitimer(signal.ITIMER_REAL, max(1e-3, task.left_s))
     try:
-        return _reply(task, on_deadline)
+        with progress.listening(_tell):
+            return _reply(task, on_deadline)
     except Exception as error:
         declared = translate(error)
         if declared is None:
@@ -139,6 +144,11 @@ def perform(task: Task) -> Reply:
         return Reply(error=declared)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _tell(done: int, total: int) -> None:
+    """Two writes to shared memory: cheap enough for every chunk."""
+    _Process.cell[0], _Process.cell[1] = done, total
 
 
 def _reply(task: Task, on_deadline: Any) -> Reply:
@@ -165,11 +175,20 @@ class Slot:
         # a bare cell: a lock beside it would stay locked by a process killed while holding it
         self._is_warm = self._context.RawValue(ctypes.c_bool, False)
         self._arguments = (settings, store_path, self._is_warm)
+        self._cell: Any = None
         self._pool = self._make()
         self.is_started = False
 
     def _make(self) -> ProcessPool:
-        return ProcessPool(1, initializer=start_process, initargs=self._arguments, context=self._context)
+        # a cell of its own, so that a process being ended cannot write to its successor's; no lock, as above
+        self._cell = self._context.RawArray(ctypes.c_longlong, 2)
+        arguments = (*self._arguments, self._cell)
+        return ProcessPool(1, initializer=start_process, initargs=arguments, context=self._context)
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """(done, total) chunks of the running task; (0, 0) while it is not known."""
+        return self._cell[0], self._cell[1]
 
     @property
     def is_warm(self) -> bool:
@@ -186,6 +205,7 @@ class Slot:
 
     def schedule(self, task: Task) -> asyncio.Future[Reply]:
         """Raises `BrokenProcessPool` where the process died idle."""
+        self._cell[0], self._cell[1] = 0, 0
         try:
             return asyncio.wrap_future(self._pool.schedule(perform, args=(task,)))
         except RuntimeError as error:
@@ -247,8 +267,12 @@ class Workers:
         while not any([slot.is_warm for slot in self._slots]):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
-    async def run(self, work: Work) -> Reply:
+    async def run(self, work: Work, on_progress: Callable[[int, int], None] | None = None) -> Reply:
         """The reply of a process; cancelling this call ends the process.
+
+        Args:
+            on_progress: called on the event loop with (done, total) chunks when they have changed, at most ten times a
+                second.
 
         Raises:
             StateError: `busy`, `deadline-exceeded`, `worker-died`.
@@ -265,7 +289,8 @@ class Workers:
             body = b"" if segment else work.body.joined()
             left_s = work.left_s - queued_s
             task = Task(work.kind, work.name, body, segment, length, f"{label}o", left_s, work.terms)
-            reply = await self._perform(slot, task)
+            async with _watched(slot, on_progress):
+                reply = await self._perform(slot, task)
         finally:
             self._free.put_nowait(slot)
             if segment:
@@ -319,6 +344,35 @@ class Workers:
         except asyncio.CancelledError:
             slot.renew(task.result_segment)
             raise
+
+
+@contextlib.asynccontextmanager
+async def _watched(slot: Slot, on_progress: Callable[[int, int], None] | None) -> AsyncIterator[None]:
+    """Tell `on_progress` how far the slot's task is, while it runs and once at its end."""
+    if on_progress is None:
+        yield
+        return
+    told = (0, 0)
+
+    def tell() -> None:
+        nonlocal told
+        found = slot.progress
+        if found != told:
+            told = found
+            on_progress(*found)
+
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(PROGRESS_S)
+            tell()
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+        tell()
+    finally:
+        watching.cancel()
+        await asyncio.wait({watching})
 
 
 async def _fill(segment: str, chunks: Sequence[bytes], length: int) -> None:

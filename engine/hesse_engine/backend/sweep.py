@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hesse_engine import progress
 from hesse_engine.backend.device import check_threads
 from hesse_engine.backend.matrix import Blocks, check_budget
 from hesse_engine.backend.plan import chosen_chunk, flops_of
@@ -200,6 +201,7 @@ class SweepProgram:
         found = [] if self.before is None else self.before.run(inputs)
         hoisted, kept = found[:len(self.hoisted)], found[len(self.hoisted):]
         count, live = self.linear.count, len(self.images)
+        step = progress.counter(self.chunks)
         for start in range(0, count, max(self.width, 1)):
             seeds = np.zeros((count, self.width), self.linear.dtype)
             width = min(self.width, count - start)
@@ -212,6 +214,7 @@ class SweepProgram:
                 else next(images).reshape(face.size, self.width)[:, :width]
                 for face, image in faces
             ]
+            step()
         if extra is not None:
             extra.extend(kept)
 
