@@ -30,7 +30,7 @@ from hesse_engine import progress
 from hesse_engine.errors import HesseError, StateError
 from hesse_service import codec, segments
 from hesse_service.bodies import Body
-from hesse_service.evaluator import Evaluator, HotKey, internal, translate
+from hesse_service.evaluator import Evaluator, HotKey, RowsPlan, internal, translate
 from hesse_service.exchange import Terms
 from hesse_service.settings import Settings
 from hesse_service.store import Store
@@ -45,13 +45,17 @@ BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is to be computed: a request of `kind` 'call' (of operation `name`), 'plan' or 'register'."""
+    """What is to be computed: a request of `kind` 'call' (of operation `name`), 'plan' or 'register'.
+
+    With `rows`, of a call only the rows (first, last + 1) of its matrix, as raw bytes.
+    """
 
     kind: str
     name: str
     body: Body
     terms: Terms
     left_s: float
+    rows: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,7 @@ class Task:
     result_segment: str
     left_s: float
     terms: Terms
+    rows: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,7 @@ class Reply:
     error: HesseError | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     hot: HotKey | None = None
+    plan: RowsPlan | None = None  # the answer to a call that asks for a stream
 
 
 # ---- in the compute process ----------------------------------------------------------------------------------------
@@ -156,12 +162,12 @@ def _reply(task: Task, on_deadline: Any) -> Reply:
     body = segments.read(task.segment, task.length) if task.segment else task.body
     value = codec.parse(body)
     parsed = time.perf_counter()
-    answer = _Process.evaluator.answer(task.kind, task.name, value, task.terms, on_deadline)
+    answer = _Process.evaluator.answer(task.kind, task.name, value, task.terms, on_deadline, task.rows)
     seconds = answer.seconds
     seconds["decode"] = seconds.get("decode", 0.0) + parsed - started
     length = answer.length
     if length < _Process.settings.segment_bytes:
-        return Reply(b"".join(answer.pieces), seconds=seconds, hot=answer.hot)
+        return Reply(b"".join(answer.pieces), seconds=seconds, hot=answer.hot, plan=answer.plan)
     segments.write(task.result_segment, answer.pieces, length)
     return Reply(length=length, segment=task.result_segment, seconds=seconds, hot=answer.hot)
 
@@ -288,7 +294,7 @@ class Workers:
                 await _fill(segment, work.body.chunks, length)
             body = b"" if segment else work.body.joined()
             left_s = work.left_s - queued_s
-            task = Task(work.kind, work.name, body, segment, length, f"{label}o", left_s, work.terms)
+            task = Task(work.kind, work.name, body, segment, length, f"{label}o", left_s, work.terms, work.rows)
             async with _watched(slot, on_progress):
                 reply = await self._perform(slot, task)
         finally:
