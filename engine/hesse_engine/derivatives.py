@@ -221,15 +221,15 @@ def selected(sweep: Sweep, options: Options) -> Sweep:
     """Of `sweep`, the rows and columns that are asked for, as one matrix; nothing is computed for any others."""
     if not options.is_selective:
         return sweep
-    rows = _positions("rows", options.rows, flat(sweep.rows))
-    columns = _positions("columns", options.columns, flat(sweep.wrt))
+    rows = positions("rows", options.rows, flat(sweep.rows))
+    columns = positions("columns", options.columns, flat(sweep.wrt))
     mode: Mode = sweep.mode
     if options.strategy == "auto":
         mode = "forward" if len(columns) <= len(rows) else "reverse"
     return Sweep((_picked(sweep.rows, rows),), (_picked(sweep.wrt, columns),), mode, Columns(sweep.wrt, columns, rows))
 
 
-def _positions(name: str, given: tuple[int, ...] | None, size: int) -> Array:
+def positions(name: str, given: tuple[int, ...] | None, size: int) -> Array:
     if given is None:
         return np.arange(size)
     for k in given:

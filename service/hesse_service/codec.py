@@ -116,7 +116,7 @@ def decode_options(model: OptionsModel, settings: Settings) -> Options:
     budget = settings.max_memory_bytes
     if model.max_memory_bytes is not None:
         budget = min(budget, model.max_memory_bytes)
-    fields = model.model_dump(exclude={"deadline_s", "threads", "max_memory_bytes", "batched", "many"})
+    fields = model.model_dump(exclude={"deadline_s", "threads", "max_memory_bytes", "batched", "many", "stream"})
     for name in ("argnums", "rows", "columns"):
         fields[name] = tuple(fields[name]) if isinstance(fields[name], list) else fields[name]
     return Options(**fields, threads=threads, max_memory_bytes=budget).checked()

@@ -19,9 +19,10 @@ from typing import Any
 
 import psutil
 
+from hesse_engine import progress
 from hesse_engine.errors import HesseError
 from hesse_service import codec, segments
-from hesse_service.evaluator import Evaluator, HotKey, internal, translate
+from hesse_service.evaluator import Evaluator, HotKey, RowsPlan, internal, translate
 from hesse_service.exchange import Terms
 from hesse_service.settings import MIB, Settings
 from hesse_service.store import Store
@@ -44,6 +45,7 @@ class Task:
     result_segment: str
     left_s: float
     terms: Terms
+    rows: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +58,20 @@ class Reply:
     error: HesseError | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     hot: HotKey | None = None
+    plan: RowsPlan | None = None  # the answer to a call that asks for a stream
     resident_bytes: int = 0  # of the process, when it was done
 
 
 class Cell(ctypes.Structure):
     """What a process says of itself. Bare: a lock would stay locked by a process killed while holding it."""
 
-    _fields_ = [("is_warm", ctypes.c_bool), ("pid", ctypes.c_int32)]
+    _fields_ = [
+        ("is_warm", ctypes.c_bool), ("pid", ctypes.c_int32), ("done", ctypes.c_int64), ("total", ctypes.c_int64),
+    ]
     is_warm: bool
     pid: int
+    done: int  # chunks of the running task; both are 0 while that is not known
+    total: int
 
 
 class _Process:
@@ -72,6 +79,7 @@ class _Process:
 
     settings: Settings
     evaluator: Evaluator
+    cell: Cell
     trimmed_bytes: int
 
 
@@ -83,7 +91,7 @@ def start_process(settings: Settings, store_path: Path, cell: Cell) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE, encoding="ascii")
-    _Process.settings = settings
+    _Process.settings, _Process.cell = settings, cell
     _Process.evaluator = Evaluator(settings, open_store(settings, store_path))
     _Process.trimmed_bytes = resident_bytes(os.getpid())
     threading.Thread(target=_load, args=(cell,), daemon=True).start()
@@ -141,7 +149,8 @@ def perform(task: Task) -> Reply:
 
     signal.setitimer(signal.ITIMER_REAL, max(1e-3, task.left_s))
     try:
-        reply = _reply(task, on_deadline)
+        with progress.listening(_tell):
+            reply = _reply(task, on_deadline)
     except Exception as error:
         declared = translate(error)
         if declared is None:
@@ -153,16 +162,21 @@ def perform(task: Task) -> Reply:
     return replace(reply, resident_bytes=_trimmed())
 
 
+def _tell(done: int, total: int) -> None:
+    """Two writes to shared memory: cheap enough for every chunk."""
+    _Process.cell.done, _Process.cell.total = done, total
+
+
 def _reply(task: Task, on_deadline: Any) -> Reply:
     started = time.perf_counter()
     value = codec.parse(_body(task))
     parsed = time.perf_counter()
-    answer = _Process.evaluator.answer(task.kind, task.name, value, task.terms, on_deadline)
+    answer = _Process.evaluator.answer(task.kind, task.name, value, task.terms, on_deadline, task.rows)
     seconds = answer.seconds
     seconds["decode"] = seconds.get("decode", 0.0) + parsed - started
     length = answer.length
     if length < _Process.settings.segment_bytes:
-        return Reply(b"".join(answer.pieces), seconds=seconds, hot=answer.hot)
+        return Reply(b"".join(answer.pieces), seconds=seconds, hot=answer.hot, plan=answer.plan)
     segments.write(task.result_segment, answer.pieces, length)
     return Reply(length=length, segment=task.result_segment, seconds=seconds, hot=answer.hot)
 

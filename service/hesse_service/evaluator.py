@@ -17,6 +17,7 @@ from hesse_engine.ir.graph import DTYPES, Array, DType, Graph, Shape
 from hesse_engine.ir.show import graph_id
 from hesse_engine.ir.wire import graph_from_json, graph_to_json, ids_as_sent
 from hesse_engine.options import Options
+from hesse_engine.row_blocks import RowBlocks, prepare_rows
 from hesse_service import codec
 from hesse_service.cache import Cache
 from hesse_service.exchange import Terms
@@ -34,6 +35,7 @@ from hesse_service.settings import Settings
 from hesse_service.store import Store
 
 NODE_BYTES = 900  # nodes, programs and plan of a prepared Hessian, per node of its builder: measured 490 to 840
+KEPT_BLOCKS = 16  # computations in blocks of rows, prepared
 Named = tuple[str, Shape, DType]
 
 
@@ -58,13 +60,25 @@ class Entry:
     prepare_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class RowsPlan:
+    """A matrix that will be sent in blocks of `height` rows."""
+
+    shape: tuple[int, int]
+    dtype: str
+    row_bytes: int
+    height: int
+    stats: dict[str, Any]
+
+
 @dataclass(slots=True)
 class Answer:
     """A body in pieces, and where the time went [s]."""
 
-    pieces: list[bytes]
+    pieces: Sequence[bytes | memoryview]
     seconds: dict[str, float] = field(default_factory=dict)
     hot: HotKey | None = None  # set where the event loop could answer the next such request itself
+    plan: RowsPlan | None = None
 
     @property
     def length(self) -> int:
@@ -77,13 +91,15 @@ class Evaluator:
     def __init__(self, settings: Settings, store: Store) -> None:
         self.settings, self.store = settings, store
         self.entries: Cache[Entry] = Cache(settings.prepared_functions, settings.prepared_bytes)
+        self._blocks: Cache[tuple[Graph, RowBlocks]] = Cache(KEPT_BLOCKS, settings.prepared_bytes)
         self._defaults = codec.decode_options(OptionsModel(), settings)
 
     # ---- one method a kind of request -------------------------------------------------------------------------------
     def answer(
-        self, kind: str, name: str, value: Any, terms: Terms, on_deadline: Callable[[float], None]
+        self, kind: str, name: str, value: Any, terms: Terms, on_deadline: Callable[[float], None],
+        rows: tuple[int, int] | None = None,
     ) -> Answer:
-        """Answer a request of `kind` 'call' (of operation `name`), 'plan' or 'register'.
+        """Answer a request of `kind` 'call' (of operation `name`; maybe only some `rows`), 'plan' or 'register'.
 
         `on_deadline` hears of `options.deadline_s` as soon as it is known.
         """
@@ -91,6 +107,8 @@ class Evaluator:
             call = codec.validate(CallRequest, value)
             if call.options.deadline_s is not None:
                 on_deadline(call.options.deadline_s)
+            if call.options.stream:
+                return self.blocks(name, call, terms, rows)
             return self.call(name, call, terms)
         return self.plan(value, terms) if kind == "plan" else self.register(value, terms)
 
@@ -131,6 +149,39 @@ class Evaluator:
             answer.hot = HotKey(terms.owner, call.function.id, operation, options)
         return answer
 
+    def blocks(self, operation: str, call: CallRequest, terms: Terms, rows: tuple[int, int] | None) -> Answer:
+        """The plan of a matrix in blocks of rows, or these rows of it as raw bytes (little-endian, row-major).
+
+        Which rows is no part of what is prepared, so all blocks share one program.
+        """
+        started = time.perf_counter()
+        try:
+            options, limit = codec.sized(self._options(call.options), call), self.settings.max_elements
+            named = isinstance(call.function, ByExpression)
+            arrays = codec.decode_inputs(call.inputs, (), limit) if named else []
+            key, graph_of = self._source(operation, call.function, arrays, options, terms.owner)
+            found = self._blocks.get(key)
+            if found is None:
+                graph = graph_of()
+                found = graph, prepare_rows(graph, operation, options, self.settings.stream_block_bytes)
+                self._blocks.put(key, found, graph.builder.constant_bytes + NODE_BYTES * len(graph.builder.nodes))
+            graph, prepared = found
+            planned = time.perf_counter()
+            if rows is None:
+                stats, shape = prepared.describe(), prepared.shape
+                row_bytes = shape[1] * prepared.dtype.itemsize
+                plan = RowsPlan(shape, str(prepared.dtype), row_bytes, prepared.height, stats)
+                return Answer([], {"plan": planned - started}, plan=plan)
+            if not named:
+                arrays = codec.decode_inputs(call.inputs, [str(n.dtype) for n in graph.inputs], limit)
+            self._check_guards(graph, arrays, None)
+            block = prepared(arrays, *rows, codec.decode_vector(call.weights, limit, "/weights"))
+        except HesseError as error:
+            raise self._located(error, call.function) from error
+        little = block.astype(block.dtype.newbyteorder("<"), copy=False)
+        return Answer([little.reshape(-1).view(np.uint8).data],
+                      {"plan": planned - started, "compute": time.perf_counter() - planned})
+
     def plan(self, value: Any, terms: Terms) -> Answer:
         request = codec.validate(PlanRequest, value)
         if request.operation not in DERIVATIVES:
@@ -164,7 +215,7 @@ class Evaluator:
     # ---- lookups ----------------------------------------------------------------------------------------------------
     def known(self, operation: str, call: CallRequest, terms: Terms) -> Entry | None:
         """The entry of a call by id if it is prepared in this process."""
-        if not isinstance(call.function, ById):
+        if not isinstance(call.function, ById) or call.options.stream:
             return None
         options = codec.sized(self._options(call.options), call)
         return self.entries.get(HotKey(terms.owner, call.function.id, operation, options))
@@ -184,18 +235,24 @@ class Evaluator:
         owner: str,
     ) -> tuple[Entry, bool]:
         """The prepared computation, and whether it was prepared before. Only an expression looks at the arrays."""
+        key, graph_of = self._source(operation, function, arrays, options, owner)
+        return self._prepared(key, graph_of, operation, options)
+
+    def _source(
+        self, operation: str, function: ByGraph | ByExpression | ById, arrays: Sequence[Array], options: Options,
+        owner: str,
+    ) -> tuple[Any, Callable[[], Graph]]:
+        """(what the computation is known by, its graph when it is needed)."""
         if isinstance(function, ById):
             if not self.store.has(owner, function.id):
                 raise unknown_function()
-            key = HotKey(owner, function.id, operation, options)
-            return self._prepared(key, lambda: self._read(self._stored(owner, function.id)), operation, options)
+            return HotKey(owner, function.id, operation, options), lambda: self._read(self._stored(owner, function.id))
         if isinstance(function, ByExpression):
             first = 0 if options.batch is None else 1
             named = _named(function, [(a.shape[first:], a.dtype) for a in arrays])
-            made = (owner, function.expression, tuple(named), operation, options)
-            return self._prepared(made, lambda: self._parse(function, named), operation, options)
+            return (owner, function.expression, tuple(named), operation, options), lambda: self._parse(function, named)
         graph = self._from_json(function)
-        return self._prepared(HotKey(owner, graph_id(graph), operation, options), lambda: graph, operation, options)
+        return HotKey(owner, graph_id(graph), operation, options), lambda: graph
 
     def _prepared(
         self, key: Any, graph_of: Callable[[], Graph], operation: str, options: Options

@@ -169,6 +169,12 @@ class OptionsModel(Model):
     )
     tier: Annotated[str, _one_of(*TIERS)] = Field(default="auto", description="Which interpreter answers.")
     deadline_s: float | None = Field(default=None, ge=0.001, description="Give up after this many seconds.")
+    stream: bool = Field(
+        default=False,
+        description="hessian and jacobian, dense: the matrix as one binary answer, its rows sent as they are computed "
+        "and never whole in the server's memory. Needs the header Accept: application/octet-stream; deadline_s then "
+        "holds for each block of rows.",
+    )
 
 
 class CallRequest(Model):

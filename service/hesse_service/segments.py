@@ -21,7 +21,7 @@ def _view(segment: SharedMemory) -> memoryview:
     return segment.buf
 
 
-def write(name: str, pieces: Iterable[bytes], length: int) -> None:
+def write(name: str, pieces: Iterable[bytes | memoryview], length: int) -> None:
     """Create the segment `name` and fill it.
 
     Raises:

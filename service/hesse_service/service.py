@@ -9,12 +9,12 @@ import tempfile
 import time
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import Request
 from starlette.responses import Response
 
-from hesse_service import codec, responses
+from hesse_service import codec, responses, rows
 from hesse_service.bodies import Disconnected, read_body
 from hesse_service.compute_process import load_kernels, open_store
 from hesse_service.evaluator import Answer, Entry, Evaluator, translate, unknown_function
@@ -22,10 +22,11 @@ from hesse_service.exchange import ANYBODY, Terms, terms_of
 from hesse_service.inline import Inline
 from hesse_service.schemas import CallRequest
 from hesse_service.settings import Settings
-from hesse_service.workers import Reply, Work, Workers, deadline_exceeded
+from hesse_service.workers import Work, Workers, deadline_exceeded
 
 logger = logging.getLogger("hesse.service")
 
+T = TypeVar("T")
 STORE = "functions.sqlite"
 
 
@@ -87,9 +88,14 @@ class Service:
         left_s -= time.monotonic() - started
         if left_s <= 0:
             raise deadline_exceeded()
-        reply = await _until_gone(request, self.workers.run(Work(kind, name, body, terms, left_s)))
+        work = Work(kind, name, body, terms, left_s)
+        reply = await _until_gone(request, self.workers.run(work))
         if reply.error is not None:
             raise reply.error
+        if reply.plan is not None:
+            rows.check_accepted(request)
+            stream = rows.RowStream(self.workers, work, reply.plan)
+            return await _until_gone(request, rows.respond(stream, reply))
         if reply.hot is not None:
             self.inline.promote(reply.hot)
         return responses.of_reply(reply)
@@ -108,8 +114,8 @@ class Service:
             raise unknown_function()
 
 
-async def _until_gone(request: Request, running: Coroutine[Any, Any, Reply]) -> Reply:
-    """The reply; when the client goes away first, the computation is cancelled."""
+async def _until_gone(request: Request, running: Coroutine[Any, Any, T]) -> T:
+    """What `running` gives; when the client goes away first, the computation is cancelled."""
     work = asyncio.create_task(running)
     gone = asyncio.create_task(_gone(request))
     try:

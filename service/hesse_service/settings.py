@@ -86,6 +86,17 @@ class Settings(BaseSettings):
         description="Predicted memory of one computation; options.max_memory_bytes may lower it [bytes].",
     )
 
+    # ---- matrices in blocks of rows (options.stream)
+    stream_block_bytes: int = Field(
+        default=32 * MIB, ge=1, description="Rows computed at a time; two such blocks may wait in memory [bytes]."
+    )
+    stream_deadline_s: float = Field(
+        default=3600.0,
+        gt=0,
+        description="Longest a streamed matrix may take, its client's reading included; deadline_s holds for each of "
+        "its blocks (deadline-exceeded) [s].",
+    )
+
     # ---- what is kept
     data_dir: Path | None = Field(
         default=None,

@@ -7,10 +7,12 @@ the kernel of the operating system keeps: it ends a process whatever it is doing
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -20,6 +22,8 @@ from pebble import ProcessPool
 from hesse_service import segments
 from hesse_service.compute_process import Cell, Reply, Task, perform, resident_bytes, start_process
 from hesse_service.settings import Settings
+
+PROGRESS_S = 0.1  # between two looks at how far a computation is
 
 
 class Process:
@@ -85,10 +89,39 @@ class Slot:
 
     def schedule(self, task: Task) -> asyncio.Future[Reply]:
         """Raises `BrokenProcessPool` where the process died idle."""
+        self.process.cell.done = self.process.cell.total = 0
         try:
             return asyncio.wrap_future(self.process.pool.schedule(perform, args=(task,)))
         except RuntimeError as error:
             raise BrokenProcessPool from error
+
+    @contextlib.asynccontextmanager
+    async def watched(self, on_progress: Callable[[int, int], None] | None) -> AsyncIterator[None]:
+        """Tell `on_progress` how far the slot's task is, while it runs and once at its end."""
+        if on_progress is None:
+            yield
+            return
+        told = (0, 0)
+
+        def tell() -> None:
+            nonlocal told
+            found = self.process.cell.done, self.process.cell.total
+            if found != told:
+                told = found
+                on_progress(*found)
+
+        async def watch() -> None:
+            while True:
+                await asyncio.sleep(PROGRESS_S)
+                tell()
+
+        watching = asyncio.create_task(watch())
+        try:
+            yield
+            tell()
+        finally:
+            watching.cancel()
+            await asyncio.wait({watching})
 
     def kill(self) -> None:
         """End the process at its task, because of its memory."""

@@ -40,13 +40,17 @@ BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is to be computed: a request of `kind` 'call' (of operation `name`), 'plan' or 'register'."""
+    """What is to be computed: a request of `kind` 'call' (of operation `name`), 'plan' or 'register'.
+
+    With `rows`, of a call only the rows (first, last + 1) of its matrix, as raw bytes.
+    """
 
     kind: str
     name: str
     body: Body
     terms: Terms
     left_s: float
+    rows: tuple[int, int] | None = None
 
 
 class Workers:
@@ -174,6 +178,10 @@ class Workers:
     async def run(self, work: Work, on_progress: Callable[[int, int], None] | None = None) -> Reply:
         """The reply of a process; cancelling this call ends the process.
 
+        Args:
+            on_progress: called on the event loop with (done, total) chunks when they have changed, at most ten times a
+                second.
+
         Raises:
             StateError: `busy`, `too-many-requests`, `deadline-exceeded`, `worker-died`, `shared-memory-full`.
             LimitError: `memory-exceeded`.
@@ -189,8 +197,9 @@ class Workers:
                 await _fill(segment, work.body.chunks, length)
             body = b"" if segment else work.body.joined()
             left_s = work.left_s - (acquired - started)
-            slot.task = Task(work.kind, work.name, body, segment, length, f"{label}o", left_s, work.terms)
-            reply = await self._perform(slot, slot.task)
+            slot.task = Task(work.kind, work.name, body, segment, length, f"{label}o", left_s, work.terms, work.rows)
+            async with slot.watched(on_progress):
+                reply = await self._perform(slot, slot.task)
         finally:
             self._held_s += 0.1 * (time.monotonic() - acquired - self._held_s)
             self._release(slot)

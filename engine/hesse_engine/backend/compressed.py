@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hesse_engine import progress
 from hesse_engine.backend import graphs
 from hesse_engine.backend.device import check_threads
 from hesse_engine.backend.matrix import Blocks
@@ -85,9 +86,11 @@ class Products:
     def run(self, inputs: Sequence[Array]) -> Array:
         if self.chunks == 1 and len(self.images) == len(self.linear.faces) == 1 and self.width == self.coloring.count:
             (whole,) = self.program.run([*inputs, self._seeds(0)])
+            progress.report(1, 1)
             return whole.reshape(self.height, self.width)
         found = np.zeros((self.height, self.coloring.count), self.linear.dtype)
         hoisted = [] if self.before is None else self.before.run(inputs)
+        step = progress.counter(self.chunks)
         for start in range(0, self.coloring.count, self.width):
             stop = min(start + self.width, self.coloring.count)
             images, at = iter(self.program.run([*inputs, *hoisted, self._seeds(start)])), 0
@@ -96,6 +99,7 @@ class Products:
                     part = next(images).reshape(face.size, self.width)
                     found[at:at + face.size, start:stop] = part[:, :stop - start]
                 at += face.size
+            step()
         return found
 
     def _seeds(self, start: int) -> Array:
@@ -176,7 +180,7 @@ class CompressedProgram:
     def values(self, inputs: Sequence[Array], out: Array | None = None) -> Array:
         """The flat values of the layout."""
         with np.errstate(all="ignore"):
-            found = [p.run(inputs).reshape(-1) for p in self.products]
+            found = [self._product(k, inputs) for k in range(len(self.products))]
             compressed = found[0] if len(found) == 1 else np.concatenate([np.zeros(0, self.dtype), *found])
             data = self.recover(compressed)
         if self._targets is None:
@@ -188,6 +192,10 @@ class CompressedProgram:
         values[...] = 0.0
         values[self._targets] = data if self._chosen is None else data[self._chosen]
         return values
+
+    def _product(self, k: int, inputs: Sequence[Array]) -> Array:
+        with progress.part(sum([p.chunks for p in self.products[:k]]), self.chunks):
+            return self.products[k].run(inputs).reshape(-1)
 
     def _block(self, matrix: Array, i: int, j: int) -> Array:
         top, left = flat(self.rows[:i]), flat(self.wrt[:j])

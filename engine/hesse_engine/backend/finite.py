@@ -42,7 +42,9 @@ def first_nonfinite(array: Array) -> tuple[int, ...] | None:
     return tuple([int(k) for k in np.unravel_index(int(bad.argmax()), array.shape)]) if bad.any() else None
 
 
-def check_finite(found: Sequence[Any], graph: Graph, arrays: Sequence[Array], batch: int | None) -> None:
+def check_finite(
+    found: Sequence[Any], graph: Graph, arrays: Sequence[Array], batch: int | None, first: int = 0
+) -> None:
     """Refuse results with a NaN or an infinity.
 
     Args:
@@ -50,6 +52,7 @@ def check_finite(found: Sequence[Any], graph: Graph, arrays: Sequence[Array], ba
         graph: the function as it was written; with `batch`, of one point.
         arrays: its inputs; with `batch`, a leading axis of points.
         batch: how many points, or None.
+        first: the row of a result that its first row is, where it is one of several blocks.
 
     Raises:
         FunctionError: `nonfinite-result`, which names the first node that is not finite at these inputs, else the first
@@ -59,8 +62,9 @@ def check_finite(found: Sequence[Any], graph: Graph, arrays: Sequence[Array], ba
         index = first_nonfinite(array)
         if index is not None:
             point = arrays if batch is None else [a[index[0]] for a in arrays]
+            shown = [index[0] + first, *index[1:]] if index else []
             where = "" if batch is None else f" at point {index[0]}"
-            raise _explained(graph, point, f"The result is {_text(array[index])} at index {list(index)}{where}")
+            raise _explained(graph, point, f"The result is {_text(array[index])} at index {shown}{where}")
 
 
 def _text(value: Any) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
+from hesse_engine import progress
 from hesse_engine.backend.program import Program, build_program
 from hesse_engine.backend.workspace import executor
 from hesse_engine.ir.graph import Array, Node
@@ -87,14 +88,16 @@ class MappedProgram:
     def run(self, arrays: Sequence[Array]) -> list[Array]:
         """Values of the outputs: fresh row-major arrays."""
         if self.chunks == 1:
-            return self.program.run(arrays)
+            values = self.program.run(arrays)
+            progress.report(1, 1)
+            return values
         found: list[Array] = [np.empty((self.count, *s) if m else s, d)
                               for (s, d), m in zip(self.shapes, self.is_mapped, strict=True)]
 
         def piece(start: int, stop: int) -> None:
-            values = self.program.run([filled(a[start:stop], self.width) if m else a
+            parts = self.program.run([filled(a[start:stop], self.width) if m else a
                                        for a, m in zip(arrays, self.mapped, strict=True)])
-            for whole, value, is_mapped in zip(found, values, self.is_mapped, strict=True):
+            for whole, value, is_mapped in zip(found, parts, self.is_mapped, strict=True):
                 if is_mapped:
                     whole[start:stop] = value[:stop - start]
                 elif start == 0:
@@ -122,10 +125,12 @@ def piece_width(count: int, point_bytes: int, cap: int | None) -> int:
 def over_pieces(piece: Callable[[int, int], None], count: int, width: int, threads: int) -> None:
     """`piece(start, stop)` for all pieces of `count` points, by up to `threads` threads, each with a run of its own."""
     starts = range(0, count, width)
+    step = progress.counter(len(starts))
 
     def run(mine: range) -> None:
         for start in mine:
             piece(start, min(start + width, count))
+            step()
 
     lanes = min(threads, len(starts))
     if lanes <= 1:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hesse_engine import progress
 from hesse_engine.arguments import check_inputs, check_vector, check_weights
 from hesse_engine.backend.direct import DirectProgram
 from hesse_engine.backend.finite import check_finite
@@ -71,6 +72,8 @@ class Prepared:
             arrays += check_weights(self.weights, weights)
         seeds = check_vector(self.row, self.seeds, v)
         found, blocks = self._run(arrays, seeds, out)
+        if not self.outline.chunks:
+            progress.report(1, 1)
         n_value, n_output, n_gradient, _ = self.counts
         at, end = n_value + n_output, n_value + n_output + n_gradient
         value = self._value(found[:n_value], blocks)
@@ -119,8 +122,11 @@ class Prepared:
         if both is not None:
             blocks, found = both.run_with_extra(arrays, target)
             return found, blocks
-        found = [] if self.direct is None else self.direct.run(arrays)
-        return found, matrix.run(arrays) if target is None else matrix.run(arrays, target)
+        first = self.direct.chunks if isinstance(self.direct, MappedProgram) else 0
+        with progress.part(0, first + matrix.chunks):
+            found = [] if self.direct is None else self.direct.run(arrays)
+        with progress.part(first, first + matrix.chunks):
+            return found, matrix.run(arrays) if target is None else matrix.run(arrays, target)
 
     def _target(self, matrix: MatrixProgram, out: Any) -> Array | None:
         """`out` where the matrix program can write straight into it."""

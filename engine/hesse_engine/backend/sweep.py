@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hesse_engine import progress
 from hesse_engine.backend.device import check_threads
 from hesse_engine.backend.matrix import Blocks, check_budget
 from hesse_engine.backend.plan import chosen_chunk, flops_of
@@ -192,18 +193,23 @@ class SweepProgram:
             self._place(blocks, parts, start)
         return [[b.reshape(self._shape(i, j)) for j, b in enumerate(row)] for i, row in enumerate(blocks)], extra
 
-    def pieces(self, inputs: Sequence[Array], extra: list[Array] | None = None) -> Iterator[tuple[int, list[Array]]]:
+    def pieces(
+        self, inputs: Sequence[Array], extra: list[Array] | None = None, chosen: Array | None = None
+    ) -> Iterator[tuple[int, list[Array]]]:
         """(start, the images of seeds start, start + 1, ...) chunk by chunk; values of the extra nodes go to `extra`.
 
+        With `chosen`, seed k is that of the position chosen[k], so that one program serves any choice.
         The last chunk is computed with zero seeds, then cut.
         """
         found = [] if self.before is None else self.before.run(inputs)
         hoisted, kept = found[:len(self.hoisted)], found[len(self.hoisted):]
-        count, live = self.linear.count, len(self.images)
+        at = np.arange(self.linear.count) if chosen is None else chosen
+        count, live = len(at), len(self.images)
+        step = progress.counter(-(-count // max(self.width, 1)))
         for start in range(0, count, max(self.width, 1)):
-            seeds = np.zeros((count, self.width), self.linear.dtype)
+            seeds = np.zeros((self.linear.count, self.width), self.linear.dtype)
             width = min(self.width, count - start)
-            seeds[np.arange(start, start + width), np.arange(width)] = 1.0
+            seeds[at[start:start + width], np.arange(width)] = 1.0
             outputs = self.program.run([*inputs, *hoisted, seeds])
             kept = kept or outputs[live:]
             images, faces = iter(outputs), zip(self.linear.faces, self.linear.images, strict=True)
@@ -212,6 +218,7 @@ class SweepProgram:
                 else next(images).reshape(face.size, self.width)[:, :width]
                 for face, image in faces
             ]
+            step()
         if extra is not None:
             extra.extend(kept)
 
