@@ -123,6 +123,9 @@ _declare(StateError, 403, "cross-origin")
 _declare(StateError, 408, "body-timeout")
 _declare(StateError, 503, "busy", "not-ready", "worker-died", "store-unavailable")
 _declare(StateError, 500, "internal")
+_declare(InputError, 400, "bad-frame", "bad-encoding", "bad-archive")
+_declare(LimitError, 413, "inflated-too-large")
+_declare(StateError, 406, "not-acceptable")
 
 
 def rebuild(

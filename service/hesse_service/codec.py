@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import numpy as np
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json, to_json
 
@@ -19,6 +20,7 @@ from hesse_service.schemas import CallRequest, OptionsModel
 from hesse_service.settings import Settings
 
 M = TypeVar("M", bound=BaseModel)
+TENSORS = (dict, list, np.ndarray)
 STRIDE = 65_536  # elements encoded at a time, which bounds the Python floats alive at once
 PLAIN = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 
@@ -54,7 +56,7 @@ POINTERS = {
 
 
 # ---- in ------------------------------------------------------------------------------------------------------------
-def parse(body: bytes) -> Any:
+def parse(body: bytes | bytearray) -> Any:
     """The JSON value of `body`.
 
     Raises:
@@ -130,14 +132,14 @@ def sized(options: Options, call: CallRequest) -> Options:
     batch = _length(call.inputs[0] if call.inputs else None, 0, "/inputs/0") if asked.batched else None
     tangents = None
     if asked.many:
-        is_list = isinstance(call.v, list) and len(call.v) > 0 and isinstance(call.v[0], (dict, list))
+        is_list = isinstance(call.v, list) and len(call.v) > 0 and isinstance(call.v[0], TENSORS)
         tangents = _length(call.v[0] if is_list else call.v, int(asked.batched), "/v/0" if is_list else "/v")
     return replace(options, batch=batch, tangents=tangents, weighted=call.weights is not None).checked()
 
 
 def _length(value: Any, axis: int, pointer: str) -> int:
     """The length of one of the first two axes of a tensor that is not decoded yet."""
-    shape = value.get("shape") if isinstance(value, dict) else None
+    shape = value.get("shape") if isinstance(value, dict) else list(getattr(value, "shape", ())) or None
     if isinstance(shape, list) and len(shape) > axis and type(shape[axis]) is int and shape[axis] >= 0:
         return int(shape[axis])
     data = value.get("data") if isinstance(value, dict) and shape is None else value
@@ -163,13 +165,15 @@ def decode_vector(value: Any, max_elements: int, pointer: str = "/v") -> list[Ar
     """`v`, or weights, as arrays. A list is a list of tensors, unless it holds numbers: then it is one tensor."""
     if value is None:
         return None
-    if isinstance(value, list) and all([isinstance(v, (dict, list)) for v in value]):
+    if isinstance(value, list) and all([isinstance(v, TENSORS) for v in value]):
         return [decode_one(v, "float64", f"{pointer}/{k}", max_elements) for k, v in enumerate(value)]
     return [decode_one(value, "float64", pointer, max_elements)]
 
 
 def decode_one(value: Any, dtype: str, pointer: str, max_elements: int) -> Array:
-    """A tensor object, or data alone, with a default for the dtype."""
+    """A tensor object, or data alone, with a default for the dtype; or what is an array already, out of a frame."""
+    if isinstance(value, np.ndarray):
+        return value
     if not isinstance(value, dict):
         value = {"data": value}
     given = {k: v for k, v in value.items() if not (v is None and k in ("shape", "dtype"))}

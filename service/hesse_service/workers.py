@@ -20,16 +20,17 @@ import time
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
 from hesse_engine.errors import HesseError, StateError
-from hesse_service import codec, segments
+from hesse_service import media, segments
 from hesse_service.bodies import Body
 from hesse_service.evaluator import Evaluator, HotKey, internal, translate
-from hesse_service.exchange import Terms
+from hesse_service.exchange import JSON, Terms
 from hesse_service.settings import Settings
 from hesse_service.store import Store
 
@@ -75,6 +76,8 @@ class Reply:
     error: HesseError | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     hot: HotKey | None = None
+    media: str = JSON
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 # ---- in the compute process ----------------------------------------------------------------------------------------
@@ -143,17 +146,24 @@ def perform(task: Task) -> Reply:
 
 def _reply(task: Task, on_deadline: Any) -> Reply:
     started = time.perf_counter()
-    body = segments.read(task.segment, task.length) if task.segment else task.body
-    value = codec.parse(body)
+    settings, evaluator = _Process.settings, _Process.evaluator
+    body = segments.mapped(task.segment, task.length) if task.segment else task.body
+    value = media.read(body, task.terms, settings, partial(evaluator.names_of, task.terms.owner))
     parsed = time.perf_counter()
-    answer = _Process.evaluator.answer(task.kind, task.name, value, task.terms, on_deadline)
+    answer = evaluator.answer(task.kind, task.name, value, task.terms, on_deadline)
     seconds = answer.seconds
     seconds["decode"] = seconds.get("decode", 0.0) + parsed - started
-    length = answer.length
-    if length < _Process.settings.segment_bytes:
-        return Reply(b"".join(answer.pieces), seconds=seconds, hot=answer.hot)
-    segments.write(task.result_segment, answer.pieces, length)
-    return Reply(length=length, segment=task.result_segment, seconds=seconds, hot=answer.hot)
+    done = time.perf_counter()
+    written = media.coded(media.Written(answer.pieces, answer.media, answer.headers), task.terms.formats,
+                          settings.compress_bytes)
+    length, segment, content = sum([len(p) for p in written.pieces]), "", b""
+    if length < settings.segment_bytes:
+        content = b"".join(written.pieces)
+    else:
+        segment = task.result_segment
+        segments.write(segment, written.pieces, length)
+    seconds["encode"] = seconds.get("encode", 0.0) + time.perf_counter() - done
+    return Reply(content, length, segment, None, seconds, answer.hot, written.media, written.headers)
 
 
 # ---- in the server -------------------------------------------------------------------------------------------------
