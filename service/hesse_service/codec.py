@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json, to_json
 
 from hesse_engine.errors import HesseError, InputError
+from hesse_engine.ir import frames
 from hesse_engine.ir.graph import DTYPES, Array, Graph
 from hesse_engine.ir.tensor import decode_tensor
 from hesse_engine.options import Options
@@ -20,6 +21,7 @@ from hesse_service.schemas import CallRequest, OptionsModel
 from hesse_service.settings import Settings
 
 M = TypeVar("M", bound=BaseModel)
+SIZE = frames.SIZE.encode()
 TENSORS = (dict, list, np.ndarray)
 STRIDE = 65_536  # elements encoded at a time, which bounds the Python floats alive at once
 PLAIN = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
@@ -191,8 +193,10 @@ def located(error: HesseError, function: str) -> HesseError:
 
 
 # ---- out -----------------------------------------------------------------------------------------------------------
-def encode_result(result: Result, is_pair: bool, has_aux: bool) -> list[bytes]:
-    """The answer of a call, in pieces."""
+def encode_result(
+    result: Result, is_pair: bool, has_aux: bool, tensors: list[memoryview] | None = None
+) -> list[bytes]:
+    """The answer of a call, in pieces. With a list for `tensors`, the numbers go there as bytes: the header of a frame."""
     pieces = [b'{"result":']
     members = [(b"", result.value)]
     if is_pair:
@@ -202,47 +206,57 @@ def encode_result(result: Result, is_pair: bool, has_aux: bool) -> list[bytes]:
     for k, (name, value) in enumerate(members):
         if name:
             pieces.append(b'%b"%b":' % (b"," if k else b"{", name))
-        encode_nested(value, pieces)
+        encode_nested(value, pieces, tensors)
     if len(members) > 1:
         pieces.append(b"}")
     if has_aux:
         pieces.append(b',"aux":')
-        encode_nested(result.aux, pieces)
+        encode_nested(result.aux, pieces, tensors)
     pieces += [b',"stats":', encode(result.stats), b"}"]
     return pieces
 
 
-def encode_nested(value: Any, pieces: list[bytes]) -> None:
+def encode_nested(value: Any, pieces: list[bytes], tensors: list[memoryview] | None = None) -> None:
     """Append the JSON of an array, of a sparse matrix, or of lists of arrays."""
     if isinstance(value, SparseMatrix):
-        _encode_sparse(value, pieces)
+        _encode_sparse(value, pieces, tensors)
         return
     if not isinstance(value, (list, tuple)):
-        _encode_array(value, pieces)
+        _encode_array(value, pieces, tensors)
         return
     pieces.append(b"[")
     for k, part in enumerate(value):
         if k:
             pieces.append(b",")
-        encode_nested(part, pieces)
+        encode_nested(part, pieces, tensors)
     pieces.append(b"]")
 
 
-def _encode_array(array: Array, pieces: list[bytes]) -> None:
-    pieces.append(b'{"shape":%b,"dtype":"%b","data":[' % (to_json(list(array.shape)), NAMES[array.dtype]))
+def _encode_array(array: Array, pieces: list[bytes], tensors: list[memoryview] | None) -> None:
+    shape, dtype = to_json(list(array.shape)), NAMES[array.dtype]
+    if tensors is not None:
+        pieces.append(b'{"shape":%b,"dtype":"%b","parameters":{"%b":%d}}' % (shape, dtype, SIZE, array.nbytes))
+        tensors.append(frames.raw(array))
+        return
+    pieces.append(b'{"shape":%b,"dtype":"%b","data":[' % (shape, dtype))
     _encode_numbers(array.reshape(-1), pieces)
     pieces.append(b"]}")
 
 
-def _encode_sparse(matrix: SparseMatrix, pieces: list[bytes]) -> None:
+def _encode_sparse(matrix: SparseMatrix, pieces: list[bytes], tensors: list[memoryview] | None) -> None:
     head = {"layout": matrix.layout, "shape": matrix.shape, "dtype": str(matrix.data.dtype)}
     pieces.append(to_json(head)[:-1])
     for name in ("indptr", "rows", "indices", "data"):
         array = getattr(matrix, name)
-        if array is not None:
-            pieces.append(b',"%b":[' % name.encode())
-            _encode_numbers(array, pieces)
-            pieces.append(b"]")
+        if array is None:
+            continue
+        pieces.append(b',"%b":' % name.encode())
+        if tensors is not None:
+            _encode_array(array, pieces, tensors)
+            continue
+        pieces.append(b"[")
+        _encode_numbers(array, pieces)
+        pieces.append(b"]")
     pieces.append(b"}")
 
 

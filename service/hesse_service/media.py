@@ -61,21 +61,17 @@ def write(result: Result, is_pair: bool, has_aux: bool, media: str) -> Written:
     """
     if media == JSON:
         return Written(codec.encode_result(result, is_pair, has_aux))
-    value = _members(result, is_pair, has_aux)
     if media == FRAME:
-        return _frame({**value, "stats": result.stats})
+        tensors: list[memoryview] = []
+        header = frames.padded(b"".join(codec.encode_result(result, is_pair, has_aux, tensors)))
+        return Written([header, *tensors], FRAME, {frames.LENGTH: str(len(header))})
+    value = _members(result, is_pair, has_aux)
     arrays = dict(_named(value["result"], "result"))
     if has_aux:
         arrays.update(_named(value["aux"], "aux"))
     if media == NPY:
         return Written(archives.array_file(arrays), media)
     return Written(archives.archive(arrays, codec.encode(result.stats)), media)
-
-
-def _frame(value: Any) -> Written:
-    tensors: list[memoryview] = []
-    header = frames.padded(codec.encode(frames.detach(value, tensors)))
-    return Written([header, *tensors], FRAME, {frames.LENGTH: str(len(header))})
 
 
 def _members(result: Result, is_pair: bool, has_aux: bool) -> dict[str, Any]:

@@ -40,8 +40,9 @@ def describe(array: Array) -> dict[str, Any]:
 
 def raw(array: Array) -> memoryview:
     """The bytes of `array`: its own memory where that is in row-major order, else a copy."""
-    flat = np.ascontiguousarray(array, _little(array.dtype)).reshape(-1)
-    return flat.view(np.uint8).data
+    if not array.flags.c_contiguous or not _little(array.dtype).isnative:
+        array = np.ascontiguousarray(array, _little(array.dtype))
+    return array.data.cast("B") if array.size else memoryview(b"")
 
 
 def padded(header: bytes) -> bytes:
