@@ -127,6 +127,9 @@ _declare(StateError, 500, "internal")
 _declare(StateError, 429, "too-many-requests")
 _declare(StateError, 503, "shared-memory-full")
 _declare(LimitError, 413, "memory-exceeded")
+_declare(InputError, 400, "bad-frame", "bad-encoding", "bad-archive")
+_declare(LimitError, 413, "inflated-too-large")
+_declare(StateError, 406, "not-acceptable")
 
 
 def rebuild(

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import numpy as np
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json, to_json
 
 from hesse_engine.errors import HesseError, InputError
+from hesse_engine.ir import frames
 from hesse_engine.ir.graph import DTYPES, Array, Graph
 from hesse_engine.ir.tensor import decode_tensor
 from hesse_engine.options import Options
@@ -19,6 +21,8 @@ from hesse_service.schemas import CallRequest, OptionsModel
 from hesse_service.settings import Settings
 
 M = TypeVar("M", bound=BaseModel)
+SIZE = frames.SIZE.encode()
+TENSORS = (dict, list, np.ndarray)
 STRIDE = 65_536  # elements encoded at a time, which bounds the Python floats alive at once
 PLAIN = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 
@@ -54,7 +58,7 @@ POINTERS = {
 
 
 # ---- in ------------------------------------------------------------------------------------------------------------
-def parse(body: bytes) -> Any:
+def parse(body: bytes | bytearray) -> Any:
     """The JSON value of `body`.
 
     Raises:
@@ -130,14 +134,14 @@ def sized(options: Options, call: CallRequest) -> Options:
     batch = _length(call.inputs[0] if call.inputs else None, 0, "/inputs/0") if asked.batched else None
     tangents = None
     if asked.many:
-        is_list = isinstance(call.v, list) and len(call.v) > 0 and isinstance(call.v[0], (dict, list))
+        is_list = isinstance(call.v, list) and len(call.v) > 0 and isinstance(call.v[0], TENSORS)
         tangents = _length(call.v[0] if is_list else call.v, int(asked.batched), "/v/0" if is_list else "/v")
     return replace(options, batch=batch, tangents=tangents, weighted=call.weights is not None).checked()
 
 
 def _length(value: Any, axis: int, pointer: str) -> int:
     """The length of one of the first two axes of a tensor that is not decoded yet."""
-    shape = value.get("shape") if isinstance(value, dict) else None
+    shape = value.get("shape") if isinstance(value, dict) else list(getattr(value, "shape", ())) or None
     if isinstance(shape, list) and len(shape) > axis and type(shape[axis]) is int and shape[axis] >= 0:
         return int(shape[axis])
     data = value.get("data") if isinstance(value, dict) and shape is None else value
@@ -163,13 +167,15 @@ def decode_vector(value: Any, max_elements: int, pointer: str = "/v") -> list[Ar
     """`v`, or weights, as arrays. A list is a list of tensors, unless it holds numbers: then it is one tensor."""
     if value is None:
         return None
-    if isinstance(value, list) and all([isinstance(v, (dict, list)) for v in value]):
+    if isinstance(value, list) and all([isinstance(v, TENSORS) for v in value]):
         return [decode_one(v, "float64", f"{pointer}/{k}", max_elements) for k, v in enumerate(value)]
     return [decode_one(value, "float64", pointer, max_elements)]
 
 
 def decode_one(value: Any, dtype: str, pointer: str, max_elements: int) -> Array:
-    """A tensor object, or data alone, with a default for the dtype."""
+    """A tensor object, or data alone, with a default for the dtype; or what is an array already, out of a frame."""
+    if isinstance(value, np.ndarray):
+        return value
     if not isinstance(value, dict):
         value = {"data": value}
     given = {k: v for k, v in value.items() if not (v is None and k in ("shape", "dtype"))}
@@ -187,8 +193,10 @@ def located(error: HesseError, function: str) -> HesseError:
 
 
 # ---- out -----------------------------------------------------------------------------------------------------------
-def encode_result(result: Result, is_pair: bool, has_aux: bool) -> list[bytes]:
-    """The answer of a call, in pieces."""
+def encode_result(
+    result: Result, is_pair: bool, has_aux: bool, tensors: list[memoryview] | None = None
+) -> list[bytes]:
+    """The answer of a call, in pieces. With a list for `tensors` it is the header of a frame: numbers go there as bytes."""
     pieces = [b'{"result":']
     members = [(b"", result.value)]
     if is_pair:
@@ -198,47 +206,57 @@ def encode_result(result: Result, is_pair: bool, has_aux: bool) -> list[bytes]:
     for k, (name, value) in enumerate(members):
         if name:
             pieces.append(b'%b"%b":' % (b"," if k else b"{", name))
-        encode_nested(value, pieces)
+        encode_nested(value, pieces, tensors)
     if len(members) > 1:
         pieces.append(b"}")
     if has_aux:
         pieces.append(b',"aux":')
-        encode_nested(result.aux, pieces)
+        encode_nested(result.aux, pieces, tensors)
     pieces += [b',"stats":', encode(result.stats), b"}"]
     return pieces
 
 
-def encode_nested(value: Any, pieces: list[bytes]) -> None:
+def encode_nested(value: Any, pieces: list[bytes], tensors: list[memoryview] | None = None) -> None:
     """Append the JSON of an array, of a sparse matrix, or of lists of arrays."""
     if isinstance(value, SparseMatrix):
-        _encode_sparse(value, pieces)
+        _encode_sparse(value, pieces, tensors)
         return
     if not isinstance(value, (list, tuple)):
-        _encode_array(value, pieces)
+        _encode_array(value, pieces, tensors)
         return
     pieces.append(b"[")
     for k, part in enumerate(value):
         if k:
             pieces.append(b",")
-        encode_nested(part, pieces)
+        encode_nested(part, pieces, tensors)
     pieces.append(b"]")
 
 
-def _encode_array(array: Array, pieces: list[bytes]) -> None:
-    pieces.append(b'{"shape":%b,"dtype":"%b","data":[' % (to_json(list(array.shape)), NAMES[array.dtype]))
+def _encode_array(array: Array, pieces: list[bytes], tensors: list[memoryview] | None) -> None:
+    shape, dtype = to_json(list(array.shape)), NAMES[array.dtype]
+    if tensors is not None:
+        pieces.append(b'{"shape":%b,"dtype":"%b","parameters":{"%b":%d}}' % (shape, dtype, SIZE, array.nbytes))
+        tensors.append(frames.raw(array))
+        return
+    pieces.append(b'{"shape":%b,"dtype":"%b","data":[' % (shape, dtype))
     _encode_numbers(array.reshape(-1), pieces)
     pieces.append(b"]}")
 
 
-def _encode_sparse(matrix: SparseMatrix, pieces: list[bytes]) -> None:
+def _encode_sparse(matrix: SparseMatrix, pieces: list[bytes], tensors: list[memoryview] | None) -> None:
     head = {"layout": matrix.layout, "shape": matrix.shape, "dtype": str(matrix.data.dtype)}
     pieces.append(to_json(head)[:-1])
     for name in ("indptr", "rows", "indices", "data"):
         array = getattr(matrix, name)
-        if array is not None:
-            pieces.append(b',"%b":[' % name.encode())
-            _encode_numbers(array, pieces)
-            pieces.append(b"]")
+        if array is None:
+            continue
+        pieces.append(b',"%b":' % name.encode())
+        if tensors is not None:
+            _encode_array(array, pieces, tensors)
+            continue
+        pieces.append(b"[")
+        _encode_numbers(array, pieces)
+        pieces.append(b"]")
     pieces.append(b"}")
 
 

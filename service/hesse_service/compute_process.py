@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ import psutil
 
 from hesse_engine import progress
 from hesse_engine.errors import HesseError
-from hesse_service import codec, segments
+from hesse_service import media, segments
 from hesse_service.evaluator import Evaluator, HotKey, RowsPlan, internal, translate
-from hesse_service.exchange import Terms
+from hesse_service.exchange import JSON, Terms
 from hesse_service.settings import MIB, Settings
 from hesse_service.store import Store
 
@@ -58,6 +59,8 @@ class Reply:
     error: HesseError | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     hot: HotKey | None = None
+    media: str = JSON
+    headers: dict[str, str] = field(default_factory=dict)
     plan: RowsPlan | None = None  # the answer to a call that asks for a stream
     resident_bytes: int = 0  # of the process, when it was done
 
@@ -169,23 +172,31 @@ def _tell(done: int, total: int) -> None:
 
 def _reply(task: Task, on_deadline: Any) -> Reply:
     started = time.perf_counter()
-    value = codec.parse(_body(task))
+    settings, evaluator = _Process.settings, _Process.evaluator
+    value = media.read(_body(task), task.terms, settings, partial(evaluator.names_of, task.terms.owner))
     parsed = time.perf_counter()
-    answer = _Process.evaluator.answer(task.kind, task.name, value, task.terms, on_deadline, task.rows)
+    answer = evaluator.answer(task.kind, task.name, value, task.terms, on_deadline, task.rows)
     seconds = answer.seconds
     seconds["decode"] = seconds.get("decode", 0.0) + parsed - started
-    length = answer.length
-    if length < _Process.settings.segment_bytes:
-        return Reply(b"".join(answer.pieces), seconds=seconds, hot=answer.hot, plan=answer.plan)
-    segments.write(task.result_segment, answer.pieces, length)
-    return Reply(length=length, segment=task.result_segment, seconds=seconds, hot=answer.hot)
+    done = time.perf_counter()
+    written = media.Written(answer.pieces, answer.media, answer.headers)
+    if task.rows is None:
+        written = media.coded(written, task.terms.formats, settings.compress_bytes)
+    length, segment, content = sum([len(p) for p in written.pieces]), "", b""
+    if length < settings.segment_bytes:
+        content = b"".join(written.pieces)
+    else:
+        segment = task.result_segment
+        segments.write(segment, written.pieces, length)
+    seconds["encode"] = seconds.get("encode", 0.0) + time.perf_counter() - done
+    return Reply(content, length, segment, None, seconds, answer.hot, written.media, written.headers, answer.plan)
 
 
-def _body(task: Task) -> bytes:
+def _body(task: Task) -> bytes | memoryview:
     if not task.segment:
         return task.body
     try:
-        return segments.read(task.segment, task.length)
+        return segments.mapped(task.segment, task.length)
     except FileNotFoundError:  # cancelled in this moment: the server will end this process, nobody hears the answer
         logger.info("request %s was cancelled before it was read", task.terms.request_id)
         raise internal() from None

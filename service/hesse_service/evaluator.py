@@ -18,9 +18,9 @@ from hesse_engine.ir.show import graph_id
 from hesse_engine.ir.wire import graph_from_json, graph_to_json, ids_as_sent
 from hesse_engine.options import Options
 from hesse_engine.row_blocks import RowBlocks, prepare_rows
-from hesse_service import codec
+from hesse_service import codec, media
 from hesse_service.cache import Cache
-from hesse_service.exchange import Terms
+from hesse_service.exchange import JSON, Terms
 from hesse_service.schemas import (
     ByExpression,
     ByGraph,
@@ -73,10 +73,12 @@ class RowsPlan:
 
 @dataclass(slots=True)
 class Answer:
-    """A body in pieces, and where the time went [s]."""
+    """A body in pieces, where the time went [s], and how it is written."""
 
     pieces: Sequence[bytes | memoryview]
     seconds: dict[str, float] = field(default_factory=dict)
+    media: str = JSON
+    headers: dict[str, str] = field(default_factory=dict)
     hot: HotKey | None = None  # set where the event loop could answer the next such request itself
     plan: RowsPlan | None = None
 
@@ -135,15 +137,17 @@ class Evaluator:
         except HesseError as error:
             raise self._located(error, call.function) from error
         computed = time.perf_counter()
-        pieces = codec.encode_result(result, row.is_pair, options.aux > 0)
+        written = media.write(result, row.is_pair, options.aux > 0, terms.formats.answer)
         answer = Answer(
-            pieces,
+            written.pieces,
             {
                 "decode": decoded - started + ready - planned,
                 "plan": planned - decoded,
                 "compute": computed - ready,
                 "encode": time.perf_counter() - computed,
             },
+            written.media,
+            written.headers,
         )
         if isinstance(call.function, ById) and was_prepared and self._is_tiny(entry, answer):
             answer.hot = HotKey(terms.owner, call.function.id, operation, options)
@@ -211,6 +215,13 @@ class Evaluator:
         if signature is None or graph is None:
             raise unknown_function()
         return signature[:-1] + b',"function":{"graph":' + graph + b"}}"
+
+    def names_of(self, owner: str, name: str) -> list[str]:
+        """The names of a registered function's inputs."""
+        signature = self.store.signature(owner, name)
+        if signature is None:
+            raise unknown_function()
+        return [entry["name"] for entry in codec.parse(signature)["inputs"]]
 
     # ---- lookups ----------------------------------------------------------------------------------------------------
     def known(self, operation: str, call: CallRequest, terms: Terms) -> Entry | None:

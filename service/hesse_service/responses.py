@@ -2,40 +2,63 @@
 
 from __future__ import annotations
 
-from starlette.responses import Response, StreamingResponse
+import asyncio
+
+from fastapi import Request
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from hesse_service import segments
 from hesse_service.evaluator import Answer
-from hesse_service.exchange import JSON
+from hesse_service.exchange import DOCUMENT, JSON, Formats, accepted_of
+from hesse_service.media import VARY, Written, coded
 from hesse_service.telemetry import server_timing
 from hesse_service.workers import Reply
+
+STRIDE = 256 * 1024  # bytes handed to the server at a time: it copies them, and waits while the client is slow
 
 
 def of_answer(answer: Answer) -> Response:
     """The response to what was computed here."""
-    return Response(b"".join(answer.pieces), headers={"Server-Timing": server_timing(answer.seconds)}, media_type=JSON)
+    headers = {"Server-Timing": server_timing(answer.seconds), **VARY, **answer.headers}
+    pieces = answer.pieces
+    return Response(pieces[0] if len(pieces) == 1 else b"".join(pieces), headers=headers, media_type=answer.media)
 
 
 def of_reply(reply: Reply) -> Response:
     """The response to what a compute process answered."""
-    headers = {"Server-Timing": server_timing(reply.seconds)}
+    headers = {"Server-Timing": server_timing(reply.seconds), **VARY, **reply.headers}
     if not reply.segment:
-        return Response(reply.body, headers=headers, media_type=JSON)
-    return SegmentResponse(reply.segment, reply.length, headers, JSON)
+        return Response(reply.body, headers=headers, media_type=reply.media)
+    return SegmentResponse(reply.segment, reply.length, headers, reply.media)
 
 
-class SegmentResponse(StreamingResponse):
-    """Streams a segment and removes it, also where the client goes away before the first byte."""
+async def of_document(request: Request, document: bytes, least: int) -> Response:
+    """The response that gives a JSON document, compressed where that was asked for.
+
+    Args:
+        least: bytes that are worth compressing.
+    """
+    formats: Formats = accepted_of(request, DOCUMENT)
+    written = Written([document])
+    if formats.answer_coding:
+        written = await asyncio.to_thread(coded, written, formats, least)
+    return Response(b"".join(written.pieces), headers={**VARY, **written.headers}, media_type=JSON)
+
+
+class SegmentResponse(Response):
+    """Sends a segment and removes it, also where the client goes away before the first byte."""
 
     def __init__(self, name: str, length: int, headers: dict[str, str], media_type: str) -> None:
-        super().__init__(
-            segments.stream(name, length), headers={**headers, "Content-Length": str(length)}, media_type=media_type
-        )
-        self.name = name
+        self.name, self.length = name, length
+        super().__init__(headers={**headers, "Content-Length": str(length)}, media_type=media_type)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await super().__call__(scope, receive, send)
+            content = segments.mapped(self.name, self.length)
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            for at in range(0, self.length, STRIDE):
+                more = at + STRIDE < self.length
+                await send({"type": "http.response.body", "body": content[at : at + STRIDE], "more_body": more})
         finally:
             segments.remove(self.name)

@@ -16,9 +16,10 @@ from hesse_service import codec, examples, schemas
 from hesse_service.exchange import JSON
 from hesse_service.openapi import answers, body
 from hesse_service.problems import declared
+from hesse_service.responses import of_document
 from hesse_service.service import Service
 
-CALL_ERRORS = (400, 403, 404, 408, 409, 413, 415, 422, 500, 503, 504)
+CALL_ERRORS = (400, 403, 404, 406, 408, 409, 413, 415, 422, 500, 503, 504)
 FunctionId = Annotated[
     str, Path(alias="id", description="The function's id.", json_schema_extra={"pattern": schemas.ID})
 ]
@@ -67,7 +68,8 @@ def _add_functions(app: FastAPI) -> None:
 
     async def describe(request: Request, name: FunctionId) -> Response:
         """A registered function: inputs, outputs and graph."""
-        return Response(await _service(request).document(name), media_type=JSON)
+        service = _service(request)
+        return await of_document(request, await service.document(name), service.settings.compress_bytes)
 
     async def delete(request: Request, name: FunctionId) -> Response:
         """Forget a registered function."""
@@ -102,7 +104,7 @@ def _add_functions(app: FastAPI) -> None:
         operation_id="describe",
         summary="Describe a registered function.",
         **shared,
-        responses=answers(schemas.FunctionDocument, 403, 404, 500, 503),
+        responses=answers(schemas.FunctionDocument, 403, 404, 406, 500, 503),
     )
     app.add_api_route(
         "/v1/functions/{id}",
@@ -121,12 +123,8 @@ def _add_about(app: FastAPI) -> None:
         """The ops that a graph may use, the operations offered, and this server's limits."""
         settings = _service(request).settings
         limits = settings.model_dump(include=set(PUBLIC_LIMITS))
-        return Response(
-            codec.encode(
-                {"format": FORMAT, "ops": rows.describe(), "operations": derivatives.describe(), "limits": limits}
-            ),
-            media_type=JSON,
-        )
+        about = {"format": FORMAT, "ops": rows.describe(), "operations": derivatives.describe(), "limits": limits}
+        return await of_document(request, codec.encode(about), settings.compress_bytes)
 
     app.add_api_route(
         "/v1/ops",
@@ -136,12 +134,13 @@ def _add_about(app: FastAPI) -> None:
         summary="List ops, operations and limits.",
         tags=["about"],
         response_model=None,
-        responses=answers(schemas.OpsAnswer, 403, 500),
+        responses=answers(schemas.OpsAnswer, 403, 406, 500),
     )
 
 
 PUBLIC_LIMITS = (
     "max_body_bytes",
+    "max_inflated_bytes",
     "max_nodes",
     "max_rank",
     "max_elements",

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, field, replace
 
 from fastapi import Request
@@ -21,14 +21,16 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from hesse_engine.errors import HesseError, InputError
+from hesse_engine.ir import frames
 from hesse_service import codec, segments
 from hesse_service.evaluator import RowsPlan
+from hesse_service.exchange import FRAME
 from hesse_service.telemetry import server_timing
 from hesse_service.workers import Reply, Work, Workers, deadline_exceeded
 
 logger = logging.getLogger("hesse.service")
 
-BINARY = "application/octet-stream"
+STRIDE = 1 << 20  # bytes handed to the server at a time
 AGAIN_S = 0.25  # before a block that found the queue full asks again
 TRIES = 2  # of a block whose process died
 
@@ -37,7 +39,7 @@ def header_of(plan: RowsPlan) -> bytes:
     """The JSON at the head of the frame."""
     size = plan.shape[0] * plan.row_bytes
     result = {"shape": list(plan.shape), "dtype": plan.dtype, "parameters": {"binary_data_size": size}}
-    return codec.encode({"result": result, "stats": plan.stats})
+    return frames.padded(codec.encode({"result": result, "stats": plan.stats}))
 
 
 @dataclass(slots=True)
@@ -79,7 +81,7 @@ class RowStream:
                 await self.close()
                 raise
 
-    async def pieces(self) -> AsyncGenerator[bytes]:
+    async def pieces(self) -> AsyncGenerator[bytes | memoryview]:
         """One block is sent while at most one more is computed or waits.
 
         Raises:
@@ -90,7 +92,7 @@ class RowStream:
                 reply, end = await self._ahead, min(self.done + self.plan.height, self.plan.shape[0])
                 self._ahead = self._next(end)
                 with _removed(reply):
-                    async for piece in _content(reply):
+                    for piece in _content(reply):
                         yield piece
                 self.done = end
         finally:
@@ -140,20 +142,21 @@ def _removed(reply: Reply) -> Iterator[None]:
             segments.remove(reply.segment)
 
 
-async def _content(reply: Reply) -> AsyncIterator[bytes]:
+def _content(reply: Reply) -> Iterator[bytes | memoryview]:
     if not reply.segment:
         yield reply.body
         return
-    async for piece in segments.stream(reply.segment, reply.length):
-        yield piece
+    content = segments.mapped(reply.segment, reply.length)
+    for at in range(0, reply.length, STRIDE):
+        yield content[at : at + STRIDE]
 
 
 def check_accepted(request: Request) -> None:
     """Raises `InputError` (`bad-option`) unless the client takes binary answers."""
-    accepted = [a.partition(";")[0].strip().lower() for a in request.headers.get("accept", BINARY).split(",")]
-    if not {BINARY, "application/*", "*/*"} & set(accepted):
+    accepted = [a.partition(";")[0].strip().lower() for a in request.headers.get("accept", FRAME).split(",")]
+    if not {FRAME, "application/*", "*/*"} & set(accepted):
         raise InputError("bad-option", "A streamed matrix is a binary answer, which the header Accept leaves out.",
-                         hint=f"Send Accept: {BINARY}, or leave out options.stream.", pointer="/options/stream")
+                         hint=f"Send Accept: {FRAME}, or leave out options.stream.", pointer="/options/stream")
 
 
 async def respond(stream: RowStream, planned: Reply) -> Response:
@@ -167,10 +170,10 @@ class RowsResponse(Response):
 
     def __init__(self, stream: RowStream, headers: dict[str, str]) -> None:
         self.stream, self.head = stream, header_of(stream.plan)
-        super().__init__(None, media_type=BINARY, headers={
+        super().__init__(None, media_type=FRAME, headers={
             **headers,
             "Content-Length": str(len(self.head) + stream.length),
-            "Inference-Header-Content-Length": str(len(self.head)),
+            frames.LENGTH: str(len(self.head)),
         })
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -2,17 +2,23 @@
 
 The server names every segment before a process creates it, so that whatever becomes of the process the segment can be
 removed. All processes of one server share one resource tracker, which removes what a killed server leaves behind.
+
+Where segments are files (Linux) they are written as files, which takes no page faults and tells when memory is out, and
+mapped so that a mapping ends with the last view of it, after the segment was removed, too.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
 
 from hesse_engine.errors import HesseError, StateError
 
-STRIDE = 256 * 1024
+FILES = Path("/dev/shm")  # noqa: S108 (where the operating system keeps segments)
+HAS_FILES = FILES.is_dir()
 
 
 def _view(segment: SharedMemory) -> memoryview:
@@ -22,19 +28,42 @@ def _view(segment: SharedMemory) -> memoryview:
 
 
 def write(name: str, pieces: Iterable[bytes | memoryview], length: int) -> None:
-    """Create the segment `name` and fill it.
+    """Create the segment `name` and fill it: one copy of every piece.
 
     Raises:
         StateError: `shared-memory-full`.
     """
     segment = _create(name, length)
     try:
-        view, at = _view(segment), 0
-        for piece in pieces:
-            view[at : at + len(piece)] = piece
-            at += len(piece)
+        if HAS_FILES:
+            _write_file(FILES / name, pieces)
+        else:
+            _copy(_view(segment), pieces)
     finally:
         segment.close()
+
+
+def _write_file(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
+    with path.open("r+b", buffering=0) as file:
+        for piece in pieces:
+            rest = memoryview(piece)
+            while rest:
+                rest = rest[file.write(rest) :]
+
+
+def _copy(view: memoryview, pieces: Iterable[bytes | memoryview]) -> None:
+    at = 0
+    for piece in pieces:
+        view[at : at + len(piece)] = piece
+        at += len(piece)
+
+
+def mapped(name: str, length: int) -> memoryview:
+    """The content, read-only and without a copy; it stays when the segment is removed."""
+    if not HAS_FILES:
+        return memoryview(read(name, length))
+    with (FILES / name).open("rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ))
 
 
 def _create(name: str, length: int) -> SharedMemory:
@@ -62,6 +91,7 @@ def full() -> HesseError:
 
 
 def read(name: str, length: int) -> bytes:
+    """A copy of the content."""
     segment = SharedMemory(name)
     try:
         return bytes(_view(segment)[:length])
@@ -77,13 +107,3 @@ def remove(name: str) -> None:
         return
     segment.close()
     segment.unlink()
-
-
-async def stream(name: str, length: int) -> AsyncIterator[bytes]:
-    """The content in strides."""
-    segment = SharedMemory(name)
-    try:
-        for at in range(0, length, STRIDE):
-            yield bytes(_view(segment)[at : min(at + STRIDE, length)])
-    finally:
-        segment.close()

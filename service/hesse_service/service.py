@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 from fastapi import Request
 from starlette.responses import Response
 
-from hesse_service import codec, responses, rows
+from hesse_service import codec, media, responses, rows
 from hesse_service.bodies import Disconnected, read_body
 from hesse_service.compute_process import load_kernels, open_store
 from hesse_service.evaluator import Answer, Entry, Evaluator, translate, unknown_function
-from hesse_service.exchange import ANYBODY, Terms, terms_of
+from hesse_service.exchange import ANYBODY, DOCUMENT, TENSORS, Terms, terms_of
 from hesse_service.inline import Inline
 from hesse_service.schemas import CallRequest
 from hesse_service.settings import Settings
@@ -74,11 +74,11 @@ class Service:
     # ---- requests ---------------------------------------------------------------------------------------------------
     async def answer(self, kind: str, name: str, request: Request) -> Response:
         """Answer a request that carries a body: here if it is tiny, else in a compute process."""
-        terms = terms_of(request)
+        terms = terms_of(request, offers=TENSORS if kind == "call" else DOCUMENT)
         body = await read_body(request, self.settings)
         started, left_s = time.monotonic(), self.settings.deadline_s
-        if body.length <= self.settings.inline_body_bytes:
-            value = codec.parse(body.joined())
+        if terms.is_plain and body.length <= self.settings.inline_body_bytes:
+            value = media.read(body.joined(), terms, self.settings, tuple)
             if kind == "call":
                 call = codec.validate(CallRequest, value)
                 entry = self.inline.entry(name, call, terms)

@@ -77,6 +77,13 @@ class Settings(BaseSettings):
     segment_bytes: int = Field(
         default=128 * KIB, ge=1, description="Bodies from this size on cross processes in shared memory [bytes]."
     )
+    max_inflated_bytes: int = Field(
+        default=256 * MIB, ge=1,
+        description="Largest request body or npz archive once inflated; more get inflated-too-large [bytes].",
+    )
+    compress_bytes: int = Field(
+        default=1 * KIB, ge=0, description="JSON answers from this size on are compressed where asked for [bytes]."
+    )
     max_nodes: int = Field(default=200_000, ge=1, description="Nodes of one function, derivatives included [count].")
     max_rank: int = Field(default=32, ge=1, le=64, description="Axes of one tensor [count].")
     max_elements: int = Field(default=1 << 28, ge=1, description="Elements of one tensor of a function [count].")

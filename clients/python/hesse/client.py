@@ -21,7 +21,18 @@ from hesse.func import Func
 from hesse.function import Function
 from hesse.functional import Functional
 from hesse.planning import planned
-from hesse.protocol import Call, Calls, Pause, Reply, Request, Steps, converse, converse_plan
+from hesse.protocol import (
+    Call,
+    Calls,
+    Pause,
+    Reply,
+    Request,
+    Steps,
+    Wire,
+    check_compression,
+    converse,
+    converse_plan,
+)
 from hesse_engine.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,17 +50,18 @@ class Server:
     headers: Mapping[str, str]
     retries: int
     timeout: Any
+    wire: Wire
     registered: set[str] = field(default_factory=set)
 
     def arguments(self, request: Request) -> dict[str, Any]:
-        found = {"content": request.body, "headers": self.headers}
+        found = {"content": request.body, "headers": {**self.headers, **request.headers}}
         return found if self.timeout is None else {**found, "timeout": self.timeout}
 
     def url(self, request: Request) -> str:
         return self.base_url + request.path
 
 
-def _server(base_url: str, api_key: str | None, timeout: Any, retries: int, is_own: bool) -> Server:
+def _server(base_url: str, api_key: str | None, timeout: Any, retries: int, is_own: bool, wire: Wire) -> Server:
     import httpx2
 
     from hesse import __version__
@@ -58,13 +70,13 @@ def _server(base_url: str, api_key: str | None, timeout: Any, retries: int, is_o
     if not url.startswith(("http://", "https://")):
         raise InputError("bad-option", f"The base URL must begin with http:// or https://, or be {LOCAL!r}; got "
                                        f"{base_url!r:.80}.")
-    headers = {"Content-Type": "application/json", "Accept": "application/json, application/problem+json",
-               "User-Agent": f"hesse-python/{__version__}"}
+    check_compression(wire.compression)
+    headers = {**wire.headers, "User-Agent": f"hesse-python/{__version__}"}
     if api_key is not None:
         headers["Authorization"] = f"Bearer {api_key}"
     if timeout is None and is_own:
         timeout = httpx2.Timeout(READ_S, connect=CONNECT_S)
-    return Server(url, headers, retries, timeout)
+    return Server(url, headers, retries, timeout, wire)
 
 
 def _setting(value: str | None, name: str, default: str | None) -> str | None:
@@ -79,6 +91,9 @@ class Client:
         api_key: sent as a bearer token; default HESSE_API_KEY.
         timeout: seconds, or an `httpx2.Timeout`; default 5 s to connect and 600 s to read.
         max_retries: how often a request is repeated after a lost connection, 408, 429 or 5xx.
+        binary: whether tensors are sent and asked for as bytes rather than as JSON; default: sent so where that is
+            cheaper, and asked for so.
+        compression: 'gzip' or 'zstd' for large bodies both ways; 'zstd' needs the package zstandard.
         http_client: an `httpx2.Client` to send with; it is not closed, and its own timeouts hold unless `timeout` is
             given.
 
@@ -94,6 +109,8 @@ class Client:
         api_key: str | None = None,
         timeout: float | httpx2.Timeout | None = None,
         max_retries: int = RETRIES,
+        binary: bool | None = None,
+        compression: str | None = None,
         http_client: httpx2.Client | None = None,
     ) -> None:
         url = _setting(base_url, "HESSE_BASE_URL", LOCAL)
@@ -105,7 +122,8 @@ class Client:
             self.embedded = Embedded()
         else:
             key = _setting(api_key, "HESSE_API_KEY", None)
-            self._server = _server(url, key, timeout, max_retries, http_client is None)
+            self._server = _server(url, key, timeout, max_retries, http_client is None,
+                                   Wire(binary, compression))
             if http_client is None:
                 import httpx2
 
@@ -119,12 +137,12 @@ class Client:
         if self.embedded is not None:
             return self.embedded.run(call)
         assert isinstance(call, Call)
-        return self._perform(converse(call, self._server.registered, self._server.retries))
+        return self._perform(converse(call, self._server.registered, self._server.retries, self._server.wire))
 
     def send_plan(self, call: Call) -> Any:
         if self.embedded is not None:
             return self.embedded.plan(call)
-        return self._perform(converse_plan(call, self._server.retries))
+        return self._perform(converse_plan(call, self._server.retries, self._server.wire))
 
     def function(self, f: Callable[..., Any]) -> Function:
         """`hesse.function(f)` over this client."""
@@ -172,6 +190,8 @@ class AsyncClient:
         api_key: str | None = None,
         timeout: float | httpx2.Timeout | None = None,
         max_retries: int = RETRIES,
+        binary: bool | None = None,
+        compression: str | None = None,
         http_client: httpx2.AsyncClient | None = None,
     ) -> None:
         url = _setting(base_url, "HESSE_BASE_URL", LOCAL)
@@ -183,7 +203,8 @@ class AsyncClient:
             self.embedded = Embedded()
         else:
             key = _setting(api_key, "HESSE_API_KEY", None)
-            self._server = _server(url, key, timeout, max_retries, http_client is None)
+            self._server = _server(url, key, timeout, max_retries, http_client is None,
+                                   Wire(binary, compression))
             if http_client is None:
                 import httpx2
 
@@ -197,12 +218,12 @@ class AsyncClient:
         if self.embedded is not None:
             return await _in_thread(self.embedded.run, call)
         assert isinstance(call, Call)
-        return await self._perform(converse(call, self._server.registered, self._server.retries))
+        return await self._perform(converse(call, self._server.registered, self._server.retries, self._server.wire))
 
     async def send_plan(self, call: Call) -> Any:
         if self.embedded is not None:
             return await _in_thread(self.embedded.plan, call)
-        return await self._perform(converse_plan(call, self._server.retries))
+        return await self._perform(converse_plan(call, self._server.retries, self._server.wire))
 
     def function(self, f: Callable[..., Any]) -> Function:
         """`hesse.function(f)` over this client; its methods are awaited."""

@@ -7,6 +7,8 @@ so retries, registration by id and decoding are written once.
 
 from __future__ import annotations
 
+import gzip
+import importlib.util
 import json
 import random
 import time
@@ -20,7 +22,8 @@ import numpy as np
 from hesse.errors import TransportError
 from hesse.plans import Plan
 from hesse.slow import watched
-from hesse_engine.errors import HesseError, StateError, rebuild
+from hesse_engine.errors import HesseError, InputError, StateError, rebuild
+from hesse_engine.ir import frames
 from hesse_engine.ir.graph import Array, Graph
 from hesse_engine.ir.tensor import decode_tensor, encode_tensor
 from hesse_engine.ir.wire import graph_to_json
@@ -31,6 +34,9 @@ PAIRS = ("jvp", "vjp", "hvp", "vhp")
 TRIPLES = ("value_grad_hessian",)
 FLAGS = {"batch": "batched", "tangents": "many"}  # options that the service counts in the tensors
 MAX_RETRY_AFTER_S = 60.0
+JSON = "application/json"
+BINARY_BYTES = 256  # of tensors, from which on a frame is written in less time than JSON
+COMPRESS_BYTES = 1024  # of a body that is worth compressing
 Finish = Callable[[Result], Any]
 
 
@@ -61,10 +67,32 @@ class Calls:
 
 
 @dataclass(frozen=True, slots=True)
+class Wire:
+    """How bodies are written.
+
+    Attributes:
+        binary: tensors as frames always, never, or where that is cheaper.
+        compression: content coding of bodies that are large enough for one, and of the answers to them.
+    """
+
+    binary: bool | None = None
+    compression: str | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What is taken back."""
+        return {"Accept": JSON if self.binary is False else f"{frames.MEDIA_TYPE}, {JSON};q=0.9",
+                "Accept-Encoding": self.compression or "identity"}
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
+    """A request to be sent; `headers` say how its body is written."""
+
     method: str
     path: str
     body: bytes
+    headers: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +107,7 @@ class Pause:
     seconds: float
 
 
+AS_CHEAPER = Wire()
 Step = Request | Pause
 Steps = Generator[Step, Reply | TransportError | None, Any]
 
@@ -99,47 +128,92 @@ def options_to_json(options: Options) -> dict[str, Any]:
     return found
 
 
-def _dumps(body: Mapping[str, Any]) -> bytes:
-    return json.dumps(body, allow_nan=False, separators=(",", ":")).encode()
+def _request(method: str, path: str, body: Mapping[str, Any], wire: Wire) -> Request:
+    """A request whose body, with arrays in the place of its tensors, is written as `wire` says."""
+    tensors: list[memoryview] = []
+    described = None if wire.binary is False else frames.detach(body, tensors)
+    if wire.binary or sum([len(t) for t in tensors]) >= BINARY_BYTES:
+        header = frames.padded(_dumps(described))
+        headers = {"Content-Type": frames.MEDIA_TYPE, frames.LENGTH: str(len(header))}
+        content = b"".join([header, *tensors])
+    else:
+        headers, content = {"Content-Type": JSON}, _dumps(body)
+    if wire.compression is not None and len(content) >= COMPRESS_BYTES:
+        headers["Content-Encoding"] = wire.compression
+        content = _compressed(content, wire.compression)
+    return Request(method, path, content, headers)
 
 
-def call_request(call: Call) -> Request:
+def _dumps(body: Any) -> bytes:
+    return json.dumps(body, allow_nan=False, separators=(",", ":"), default=encode_tensor).encode()
+
+
+def _compressed(content: bytes, coding: str) -> bytes:
+    if coding == "gzip":
+        return gzip.compress(content, 1)
+    import zstandard
+
+    return zstandard.ZstdCompressor(1).compress(content)
+
+
+def check_compression(coding: str | None) -> None:
+    """Raise where this client cannot write `coding`.
+
+    Raises:
+        InputError: `bad-option`.
+    """
+    if coding not in (None, "gzip", "zstd"):
+        raise InputError("bad-option", f"compression is None, 'gzip' or 'zstd'; got {coding!r:.80}.")
+    if coding == "zstd" and importlib.util.find_spec("zstandard") is None:
+        raise InputError("bad-option", "compression='zstd' needs the package zstandard.", hint="gzip needs none.")
+
+
+def _graph(graph: Graph) -> dict[str, Any]:
+    """A graph with arrays for constants."""
+    return graph_to_json(graph, encode=lambda array: array)
+
+
+def call_request(call: Call, wire: Wire = AS_CHEAPER) -> Request:
     """`POST /v1/{operation}`."""
     body: dict[str, Any] = {
-        "function": {"graph": graph_to_json(call.graph)} if call.id is None else {"id": call.id},
-        "inputs": [encode_tensor(a) for a in call.inputs],
+        "function": {"graph": _graph(call.graph)} if call.id is None else {"id": call.id},
+        "inputs": list(call.inputs),
         "options": options_to_json(call.options),
     }
     if call.v is not None:
-        body["v"] = [encode_tensor(a) for a in call.v]
+        body["v"] = list(call.v)
     if call.weights is not None:
-        body["weights"] = [encode_tensor(a) for a in call.weights]
-    return Request("POST", f"/v1/{call.operation}", _dumps(body))
+        body["weights"] = list(call.weights)
+    return _request("POST", f"/v1/{call.operation}", body, wire)
 
 
-def register_request(graph: Graph) -> Request:
+def register_request(graph: Graph, wire: Wire = AS_CHEAPER) -> Request:
     """`PUT /v1/functions`."""
     signature = [{"name": n.attrs["name"], "shape": list(n.shape), "dtype": str(n.dtype)} for n in graph.inputs]
-    return Request("PUT", "/v1/functions", _dumps({"function": {"graph": graph_to_json(graph)}, "inputs": signature}))
+    return _request("PUT", "/v1/functions", {"function": {"graph": _graph(graph)}, "inputs": signature}, wire)
 
 
-def plan_request(call: Call) -> Request:
+def plan_request(call: Call, wire: Wire = AS_CHEAPER) -> Request:
     """`POST /v1/plan`."""
     lead = [] if call.options.batch is None else [call.options.batch]
-    return Request("POST", "/v1/plan", _dumps({
+    return _request("POST", "/v1/plan", {
         "operation": call.operation,
-        "function": {"graph": graph_to_json(call.graph)},
+        "function": {"graph": _graph(call.graph)},
         "inputs": [{"name": n.attrs["name"], "shape": [*lead, *n.shape], "dtype": str(n.dtype)}
                    for n in call.graph.inputs],
         "options": options_to_json(call.options),
-    }))
+    }, wire)
 
 
 # ---- answers ---------------------------------------------------------------------------------------------------------
 def _json(reply: Reply) -> Any:
+    """The value of a body: as of JSON, with arrays in the place of tensors that came as bytes."""
     try:
-        return json.loads(reply.body)
-    except (ValueError, RecursionError):
+        if reply.headers.get("content-type") != frames.MEDIA_TYPE:
+            return json.loads(reply.body)
+        header, tensors = frames.split(memoryview(reply.body), reply.headers.get(frames.LENGTH.lower()))
+        return frames.attach(json.loads(header), tensors)
+    except (ValueError, RecursionError, MemoryError):
         return None
 
 
@@ -165,13 +239,16 @@ def decode_result(reply: Reply, operation: str) -> Result:
 def _nested(value: Any) -> Any:
     if isinstance(value, list):
         return [_nested(v) for v in value]
-    return _sparse(value) if "layout" in value else decode_tensor(value)
+    return _sparse(value) if isinstance(value, dict) and "layout" in value else decode_tensor(value)
 
 
 def _sparse(value: Any) -> SparseMatrix:
     rows, columns = value["shape"]
     numbers = {name: np.array(value[name], np.int32) for name in ("indptr", "rows", "indices") if name in value}
-    data = decode_tensor({"shape": [len(value["data"])], "dtype": value["dtype"], "data": value["data"]})
+    data = value["data"]
+    if isinstance(data, list):
+        data = {"shape": [len(data)], "dtype": value["dtype"], "data": data}
+    data = decode_tensor(data)
     return SparseMatrix(value["layout"], (rows, columns), data, **numbers)
 
 
@@ -243,29 +320,29 @@ def exchange(request: Request, retries: int) -> Generator[Step, Reply | Transpor
         attempt += 1
 
 
-def converse(call: Call, registered: MutableSet[str], retries: int) -> Steps:
+def converse(call: Call, registered: MutableSet[str], retries: int, wire: Wire = AS_CHEAPER) -> Steps:
     """One call. A function with an id is registered first where this client has not, or where the server forgot it."""
     if call.id is None:
-        reply = yield from exchange(call_request(call), retries)
+        reply = yield from exchange(call_request(call, wire), retries)
         return call.finish(watched(call, decode_result(reply, call.operation)))
-    request = call_request(call)
+    request = call_request(call, wire)
     is_fresh = call.id not in registered
     if is_fresh:
-        yield from exchange(register_request(call.graph), retries)
+        yield from exchange(register_request(call.graph, wire), retries)
         registered.add(call.id)
     try:
         reply = yield from exchange(request, retries)
     except StateError as error:
         if error.code != "unknown-function" or is_fresh:
             raise
-        yield from exchange(register_request(call.graph), retries)
+        yield from exchange(register_request(call.graph, wire), retries)
         reply = yield from exchange(request, retries)
     return call.finish(watched(call, decode_result(reply, call.operation)))
 
 
-def converse_plan(call: Call, retries: int) -> Steps:
+def converse_plan(call: Call, retries: int, wire: Wire = AS_CHEAPER) -> Steps:
     """The plan of one call."""
-    reply = yield from exchange(plan_request(call), retries)
+    reply = yield from exchange(plan_request(call, wire), retries)
     body = _json(reply)
     if not isinstance(body, dict) or not isinstance(body.get("plan"), dict):
         raise _bad_answer(reply)

@@ -33,7 +33,9 @@ def encode_data(array: Array) -> list[Any]:
 
 
 def decode_tensor(value: Any, pointer: str = "", max_elements: int = 1 << 34) -> Array:
-    """The array that `value` stands for: an object, nested lists, or a number (both float64)."""
+    """The array that `value` stands for: an object, nested lists, or a number (both float64); of an array, a copy."""
+    if isinstance(value, np.ndarray):
+        return value.copy()  # what came in a frame is read-only and keeps the whole frame alive
     if not isinstance(value, dict):
         value = {"data": value}
     unknown = set(value) - {"shape", "dtype", "data"}

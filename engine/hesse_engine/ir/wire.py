@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hesse_engine.errors import GraphError, HesseError, InputError, LimitError
-from hesse_engine.ir.graph import Builder, Graph, Limits, Node
+from hesse_engine.ir.graph import Array, Builder, Graph, Limits, Node
 from hesse_engine.ir.ops.scan import Body
 from hesse_engine.ir.rows import ROWS, Row
 from hesse_engine.ir.tensor import decode_dtype, decode_shape, decode_tensor, encode_tensor
@@ -38,20 +38,20 @@ MAX_LOOPS = 8  # loops within loops
 MAX_ATTRIBUTE = 65_536  # entries in one attribute list, characters in one attribute string
 
 
-def graph_to_json(graph: Graph) -> dict[str, Any]:
-    """`graph` in the wire format; `graph_from_json` gives a graph of the same identity."""
+def graph_to_json(graph: Graph, encode: Callable[[Array], Any] = encode_tensor) -> dict[str, Any]:
+    """`graph` in the wire format; `graph_from_json` gives a graph of the same identity. `encode` writes constants."""
     roots = [*graph.outputs, *[n for n, _ in graph.guards]]
     names: dict[Node, Any] = {**node_ids(graph)}
-    constants: list[dict[str, Any]] = []
+    constants: list[Any] = []
     nodes: list[dict[str, Any]] = []
     for node in reachable(roots):
         if node.value is not None:
             names[node] = {"constant": len(constants)}
-            constants.append(encode_tensor(node.value))
+            constants.append(encode(node.value))
         if node.value is not None or node.op == "input":
             continue
         nodes.append({"id": names[node], "op": node.op, "args": [names[a] for a in node.args],
-                      "attrs": {k: _plain(v) for k, v in node.attrs.items()}})
+                      "attrs": {k: _plain(v, encode) for k, v in node.attrs.items()}})
     body: dict[str, Any] = {
         "format": FORMAT,
         "inputs": [{"name": n.attrs["name"], "shape": list(n.shape), "dtype": str(n.dtype)} for n in graph.inputs],
@@ -78,10 +78,10 @@ def node_ids(graph: Graph) -> dict[Node, str]:
     return found
 
 
-def _plain(attribute: Any) -> Any:
+def _plain(attribute: Any, encode: Callable[[Array], Any]) -> Any:
     """An attribute as JSON; the body of a loop is a graph of its own."""
     if isinstance(attribute, Body):
-        return graph_to_json(attribute.graph)
+        return graph_to_json(attribute.graph, encode)
     return list(attribute) if isinstance(attribute, tuple) else attribute
 
 
