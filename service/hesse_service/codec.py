@@ -196,7 +196,7 @@ def located(error: HesseError, function: str) -> HesseError:
 def encode_result(
     result: Result, is_pair: bool, has_aux: bool, tensors: list[memoryview] | None = None
 ) -> list[bytes]:
-    """The answer of a call, in pieces. With a list for `tensors` it is the header of a frame: numbers go there as bytes."""
+    """The answer of a call, in pieces; with a list for `tensors`, where numbers go as bytes, the header of a frame."""
     pieces = [b'{"result":']
     members = [(b"", result.value)]
     if is_pair:
