@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
-from hesse_service import openapi, problems, routes
+from hesse_service import direct, openapi, problems, routes
 from hesse_service.bodies import Disconnected
 from hesse_service.service import Service
 from hesse_service.settings import Settings
@@ -43,6 +43,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     openapi.install(app)
     app.add_exception_handler(Disconnected, _on_disconnect)
+    direct.install(app, tag=routes.OPERATIONS)
     app.add_middleware(Envelope, allowed_origins=chosen.allowed_origins)
     return app
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from hesse_engine.errors import InputError, LimitError, StateError
+from hesse_service.exchange import header
 from hesse_service.settings import Settings
 
 
@@ -35,7 +36,7 @@ async def read_body(request: Request, settings: Settings) -> Body:
         InputError: `malformed-json`, of an empty body.
         Disconnected: the client went away.
     """
-    length = request.headers.get("content-length", "0")
+    length = header(request, b"content-length", "0")
     if length.isdigit() and int(length) > settings.max_body_bytes:
         raise _too_large(settings.max_body_bytes)
     try:

@@ -44,7 +44,8 @@ class Inline:
         answer = self.evaluator.call(operation, call, terms, entry)
         if store.is_stale(terms.owner, name):
             self._thread.submit(store.touch, terms.owner, name)
-        self._watch(answer, HotKey(terms.owner, name, operation, entry.options))
+        if self._strikes or answer.seconds["compute"] > self.evaluator.settings.inline_s:
+            self._watch(answer, HotKey(terms.owner, name, operation, entry.options))
         return answer
 
     def promote(self, key: HotKey) -> None:

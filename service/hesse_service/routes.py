@@ -20,6 +20,7 @@ from hesse_service.responses import of_document
 from hesse_service.service import Service
 
 CALL_ERRORS = (400, 403, 404, 406, 408, 409, 413, 415, 422, 500, 503, 504)
+OPERATIONS = "operations"  # the tag of what computes
 FunctionId = Annotated[
     str, Path(alias="id", description="The function's id.", json_schema_extra={"pattern": schemas.ID})
 ]
@@ -50,7 +51,7 @@ def _add_operation(app: FastAPI, row: Derivative) -> None:
         name=row.name,
         summary=row.summary,
         description=f"{row.summary} Law: {row.law}.",
-        tags=["operations"],
+        tags=[OPERATIONS],
         response_model=None,
         responses=answers(schemas.CallAnswer, *CALL_ERRORS),
         openapi_extra=body(schemas.CallRequest, examples.OPERATIONS[row.name]),

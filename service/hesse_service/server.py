@@ -12,13 +12,18 @@ from hesse_engine.backend.device import available_threads
 from hesse_service.settings import Settings
 from hesse_service.telemetry import log_config
 
+APP = "hesse_service.app:create_app"
 
-def serve(host: str = "127.0.0.1", port: int = 8000, workers: int = 1, log_level: str = "INFO") -> None:
+
+def serve(
+    host: str = "127.0.0.1", port: int = 8000, workers: int = 1, log_level: str = "INFO", app: str = APP
+) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Args:
         workers: server processes, each with its own compute processes; the cores are divided among them unless
             HESSE_COMPUTE_PROCESSES says otherwise.
+        app: another application under the same settings, to measure this one beside it.
     """
     settings = Settings()
     if workers > 1 and "HESSE_COMPUTE_PROCESSES" not in os.environ:
@@ -28,7 +33,7 @@ def serve(host: str = "127.0.0.1", port: int = 8000, workers: int = 1, log_level
         folder = os.environ["HESSE_DATA_DIR"] = tempfile.mkdtemp(prefix="hesse-")
     try:
         uvicorn.run(
-            "hesse_service.app:create_app",
+            app,
             factory=True,
             host=host,
             port=port,

@@ -1,0 +1,1 @@
+"""What the HTTP layer costs beside the least that the same framework can do."""
