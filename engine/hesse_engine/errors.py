@@ -122,6 +122,7 @@ _declare(StateError, 504, "deadline-exceeded")
 _declare(StateError, 403, "cross-origin")
 _declare(StateError, 408, "body-timeout")
 _declare(StateError, 503, "busy", "not-ready", "worker-died", "store-unavailable")
+_declare(StateError, 503, "draining")
 _declare(StateError, 500, "internal")
 
 

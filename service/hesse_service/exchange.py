@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from hesse_engine.errors import StateError
+from hesse_service.journal import exchange_of
 
 JSON = "application/json"
 ANYBODY = ""  # the owner of everything where no keys are asked for
@@ -20,11 +21,13 @@ class Terms:
         owner: whose functions, jobs and quota the request uses.
         media: media type of the body, without parameters.
         request_id: names the request in logs, answers and errors.
+        traceparent: its place in a W3C trace.
     """
 
     owner: str = ANYBODY
     media: str = JSON
     request_id: str = ""
+    traceparent: str = ""
 
 
 def terms_of(request: Request, owner: str = ANYBODY) -> Terms:
@@ -46,7 +49,7 @@ def terms_of(request: Request, owner: str = ANYBODY) -> Terms:
             "Compressed bodies are not accepted.",
             hint="Leave out the header Content-Encoding.",
         )
-    return Terms(owner, JSON, request_id_of(request))
+    return Terms(owner, JSON, request_id_of(request), exchange_of(request.scope).trace.header)
 
 
 def request_id_of(request: Request) -> str:

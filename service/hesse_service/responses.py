@@ -8,7 +8,7 @@ from starlette.types import Receive, Scope, Send
 from hesse_service import segments
 from hesse_service.evaluator import Answer
 from hesse_service.exchange import JSON
-from hesse_service.telemetry import server_timing
+from hesse_service.journal import server_timing
 from hesse_service.workers import Reply
 
 

@@ -17,26 +17,30 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pebble import ProcessExpired, ProcessPool
 
+from hesse_engine.backend import hot
 from hesse_engine.errors import HesseError, StateError
-from hesse_service import codec, segments
+from hesse_service import codec, logs, segments
 from hesse_service.bodies import Body
 from hesse_service.evaluator import Evaluator, HotKey, internal, translate
 from hesse_service.exchange import Terms
+from hesse_service.journal import CURRENT, Exchange
 from hesse_service.settings import Settings
 from hesse_service.store import Store
+from hesse_service.tracing import trace_from
 
 logger = logging.getLogger("hesse.service")
 
 GRACE_S = 1.0  # how much later than the alarm the server gives up on a process
 MEND_S = 0.5
+PAGE = os.sysconf("SC_PAGESIZE")
 BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -75,6 +79,15 @@ class Reply:
     error: HesseError | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     hot: HotKey | None = None
+    counters: dict[str, int] = field(default_factory=dict)
+
+
+class Observer(Protocol):
+    """Is told of the compute processes, by number."""
+
+    def reported(self, number: int, counters: Mapping[str, int]) -> None: ...
+
+    def restarted(self, number: int, reason: str) -> None: ...
 
 
 # ---- in the compute process ----------------------------------------------------------------------------------------
@@ -90,6 +103,7 @@ def start_process(settings: Settings, store_path: Path, is_warm: Any) -> None:
     for number in (signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    logs.configure_process(settings.log_format)
     _Process.settings = settings
     _Process.evaluator = Evaluator(settings, open_store(settings, store_path))
     threading.Thread(target=load_kernels, args=(store_path, is_warm), daemon=True).start()
@@ -122,6 +136,27 @@ def load_kernels(store_path: Path, is_warm: Any) -> None:
 
 def perform(task: Task) -> Reply:
     """Answer one task; whatever happens becomes a reply."""
+    CURRENT.set(Exchange(task.terms.request_id, trace_from(task.terms.traceparent)))
+    return replace(_outcome(task), counters=_counters())
+
+
+def _counters() -> dict[str, int]:
+    """What the server counts of this process: totals since its start."""
+    entries = _Process.evaluator.entries
+    with open("/proc/self/statm") as text:
+        pages = int(text.read().split()[1])
+    return {
+        "pid": os.getpid(),
+        "resident_bytes": pages * PAGE,
+        "hits": entries.hits,
+        "misses": entries.misses,
+        "prepared": len(entries),
+        "prepared_bytes": entries.bytes,
+        "kernels": hot.compiled(),
+    }
+
+
+def _outcome(task: Task) -> Reply:
     started = time.monotonic()
 
     def on_deadline(deadline_s: float) -> None:
@@ -148,6 +183,8 @@ def _reply(task: Task, on_deadline: Any) -> Reply:
     parsed = time.perf_counter()
     answer = _Process.evaluator.answer(task.kind, task.name, value, task.terms, on_deadline)
     seconds = answer.seconds
+    if task.kind != "call":
+        seconds["plan"] = time.perf_counter() - parsed
     seconds["decode"] = seconds.get("decode", 0.0) + parsed - started
     length = answer.length
     if length < _Process.settings.segment_bytes:
@@ -160,7 +197,8 @@ def _reply(task: Task, on_deadline: Any) -> Reply:
 class Slot:
     """One compute process, replaced when it ends."""
 
-    def __init__(self, settings: Settings, store_path: Path) -> None:
+    def __init__(self, number: int, settings: Settings, store_path: Path, observer: Observer) -> None:
+        self.number, self._observer = number, observer
         self._context = multiprocessing.get_context("spawn")
         # a bare cell: a lock beside it would stay locked by a process killed while holding it
         self._is_warm = self._context.RawValue(ctypes.c_bool, False)
@@ -191,10 +229,18 @@ class Slot:
         except RuntimeError as error:
             raise BrokenProcessPool from error
 
-    def renew(self, leftover: str) -> None:
+    def renew(self, leftover: str, reason: str) -> None:
         """End the process, remove the segment it may have made, and let `start` spawn another."""
+        self.ended(reason)
         old, self._pool, self.is_started = self._pool, self._make(), False
         threading.Thread(target=_end, args=(old, leftover), daemon=True).start()
+
+    def ended(self, reason: str) -> None:
+        self._observer.restarted(self.number, reason)
+
+    def reported(self, reply: Reply) -> None:
+        if reply.counters:
+            self._observer.reported(self.number, reply.counters)
 
     def close(self) -> None:
         _end(self._pool, "")
@@ -210,9 +256,9 @@ def _end(pool: ProcessPool, leftover: str) -> None:
 class Workers:
     """The compute processes of one server and the bounded queue before them."""
 
-    def __init__(self, settings: Settings, store_path: Path) -> None:
+    def __init__(self, settings: Settings, store_path: Path, observer: Observer) -> None:
         self.settings = settings
-        self._slots = [Slot(settings, store_path) for _ in range(settings.compute_processes)]
+        self._slots = [Slot(k, settings, store_path, observer) for k in range(settings.compute_processes)]
         # the slot used last is taken first: it has what was prepared last
         self._free: asyncio.LifoQueue[Slot] = asyncio.LifoQueue()
         self._waiting = 0
@@ -232,11 +278,24 @@ class Workers:
             for slot in self._slots:
                 if slot.is_broken:
                     logger.error("an idle compute process ended; it is replaced")
-                    slot.renew("")
+                    slot.renew("", "died-idle")
                     await asyncio.to_thread(slot.start)
 
     async def close(self) -> None:
         await asyncio.gather(*[asyncio.to_thread(slot.close) for slot in self._slots])
+
+    @property
+    def count(self) -> int:
+        return len(self._slots)
+
+    @property
+    def busy(self) -> int:
+        """Processes that have work."""
+        return len(self._slots) - self._free.qsize()
+
+    @property
+    def waiting(self) -> int:
+        return self._waiting if self._free.empty() else 0
 
     @property
     def is_warm(self) -> bool:
@@ -271,6 +330,7 @@ class Workers:
             if segment:
                 segments.remove(segment)
         reply.seconds["queue"] = queued_s
+        slot.reported(reply)
         return reply
 
     async def _acquire(self, left_s: float) -> Slot:
@@ -293,7 +353,7 @@ class Workers:
         try:
             return await self._attempt(slot, task)
         except BrokenProcessPool:  # the process died before it took the task
-            slot.renew(task.result_segment)
+            slot.renew(task.result_segment, "died-idle")
             return await self._attempt(slot, task)
 
     async def _attempt(self, slot: Slot, task: Task) -> Reply:
@@ -305,7 +365,9 @@ class Workers:
         except ProcessExpired as error:
             segments.remove(task.result_segment)
             if error.exitcode == -signal.SIGALRM:
+                slot.ended("deadline")
                 raise deadline_exceeded() from None
+            slot.ended("died")
             request_id = task.terms.request_id
             logger.error("a compute process ended with code %s during request %s", error.exitcode, request_id)
             raise StateError(
@@ -314,10 +376,10 @@ class Workers:
                 hint="Try again; if it happens again, ask for less memory.",
             ) from None
         except TimeoutError:
-            slot.renew(task.result_segment)
+            slot.renew(task.result_segment, "deadline")
             raise deadline_exceeded() from None
         except asyncio.CancelledError:
-            slot.renew(task.result_segment)
+            slot.renew(task.result_segment, "canceled")
             raise
 
 
