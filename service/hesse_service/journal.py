@@ -15,6 +15,7 @@ from typing import Any
 
 from starlette.types import Scope
 
+from hesse_engine.backend.plan import Plan
 from hesse_service.tracing import STAGES, Trace
 
 BATCH = 64
@@ -37,6 +38,7 @@ class Exchange:
         seconds: time in each of `STAGES` [s]; None where nothing was measured.
         total: from the first byte of the head to the last of the answer [s].
         ended_at: seconds since 1970 [s].
+        outline: how it was computed.
     """
 
     request_id: str
@@ -53,7 +55,7 @@ class Exchange:
     is_complete: bool = False
     total: float = 0.0
     ended_at: float = 0.0
-    attributes: dict[str, str | int] = field(default_factory=dict)
+    outline: Plan | None = None
     span: Any = None
 
     def elapsed(self) -> float:

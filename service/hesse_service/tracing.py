@@ -184,8 +184,9 @@ def _attributes(exchange: Exchange) -> dict[str, str | int]:
         "http.response.status_code": exchange.status,
         "http.request.body.size": exchange.body_bytes,
         "http.response.body.size": exchange.answer_bytes,
-        **exchange.attributes,
     }
+    if exchange.outline is not None:
+        found |= {"hesse.strategy": exchange.outline.strategy, "hesse.columns": exchange.outline.columns}
     if exchange.place:
         found["hesse.place"] = exchange.place
     if exchange.code != "ok":

@@ -26,6 +26,7 @@ from typing import Any, Protocol
 from pebble import ProcessExpired, ProcessPool
 
 from hesse_engine.backend import hot
+from hesse_engine.backend.plan import Plan
 from hesse_engine.errors import HesseError, StateError
 from hesse_service import codec, logs, segments
 from hesse_service.bodies import Body
@@ -80,6 +81,7 @@ class Reply:
     seconds: dict[str, float] = field(default_factory=dict)
     hot: HotKey | None = None
     counters: dict[str, int] = field(default_factory=dict)
+    outline: Plan | None = None
 
 
 class Observer(Protocol):
@@ -188,9 +190,11 @@ def _reply(task: Task, on_deadline: Any) -> Reply:
     seconds["decode"] = seconds.get("decode", 0.0) + parsed - started
     length = answer.length
     if length < _Process.settings.segment_bytes:
-        return Reply(b"".join(answer.pieces), seconds=seconds, hot=answer.hot)
+        return Reply(b"".join(answer.pieces), seconds=seconds, hot=answer.hot, outline=answer.outline)
     segments.write(task.result_segment, answer.pieces, length)
-    return Reply(length=length, segment=task.result_segment, seconds=seconds, hot=answer.hot)
+    return Reply(
+        length=length, segment=task.result_segment, seconds=seconds, hot=answer.hot, outline=answer.outline
+    )
 
 
 # ---- in the server -------------------------------------------------------------------------------------------------

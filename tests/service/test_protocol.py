@@ -15,6 +15,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from hesse_engine.derivatives import DERIVATIVES
 from hesse_service import examples
+from hesse_service.journal import Journal
+from hesse_service.lifecycle import Lifecycle
 from hesse_service.telemetry import Envelope
 from serving import Server, call, register, tensor
 
@@ -272,7 +274,7 @@ def test_the_example_of_the_readme(client: httpx2.Client) -> None:
 def test_openapi(client: httpx2.Client) -> None:
     document = client.get("/openapi.json").json()
     operations = {o["operationId"]: o for path in document["paths"].values() for o in path.values()}
-    assert set(DERIVATIVES) | {"plan", "register", "describe", "delete", "ops", "livez", "readyz"} == set(operations)
+    assert set(DERIVATIVES) | {"plan", "register", "describe", "delete", "ops", "livez", "readyz", "metrics"} == set(operations)
     for name in DERIVATIVES:
         operation = operations[name]
         assert {"200", "400", "404", "409", "413", "415", "422", "503", "504"} <= set(operation["responses"])
@@ -296,7 +298,7 @@ def test_an_unexpected_exception_tells_nothing(caplog: pytest.LogCaptureFixture)
         return {"type": "http.request", "body": b"", "more_body": False}
 
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"x-request-id", b"abc")]}
-    asyncio.run(Envelope(broken, ())(scope, receive, send))
+    asyncio.run(Envelope(broken, (), Journal(), Lifecycle())(scope, receive, send))
     start, body = sent
     members = json.loads(body["body"])
     assert start["status"] == members["status"] == 500
