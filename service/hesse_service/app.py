@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
-from hesse_service import direct, openapi, problems, routes
+from hesse_service import direct, logs, metrics, openapi, problems, routes, tracing
 from hesse_service.bodies import Disconnected
+from hesse_service.journal import Journal
+from hesse_service.lifecycle import Lifecycle
 from hesse_service.service import Service
 from hesse_service.settings import Settings
 from hesse_service.telemetry import Envelope
@@ -19,15 +23,28 @@ from hesse_service.telemetry import Envelope
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The application; its processes start and end with its lifespan."""
     chosen = settings or Settings()
+    journal, lifecycle, tracer = Journal(), Lifecycle(), tracing.tracer()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service = app.state.service = Service(chosen)
+        service = app.state.service = Service(chosen, lifecycle)
+        app.state.metrics = metrics.Sampler(service, journal, app.version)
+        journal.samplers = [app.state.metrics]
+        journal.sinks = [metrics.fold, partial(logs.access, chosen.access_log)]
+        if tracer is not None:
+            journal.sinks.append(tracer.end)
         await service.start()
+        keeping = asyncio.create_task(journal.keep())
         try:
-            yield
+            with lifecycle.listening(chosen.drain_notice_s, service.drain, service.abandon):
+                yield
         finally:
+            await lifecycle.drained()
             await service.close()
+            keeping.cancel()
+            await keeping
+            if tracer is not None:
+                await asyncio.to_thread(tracer.close)
 
     app = FastAPI(
         title="Hesse",
@@ -44,7 +61,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     openapi.install(app)
     app.add_exception_handler(Disconnected, _on_disconnect)
     direct.install(app, tag=routes.OPERATIONS)
-    app.add_middleware(Envelope, allowed_origins=chosen.allowed_origins)
+    app.add_middleware(
+        Envelope, allowed_origins=chosen.allowed_origins, journal=journal, lifecycle=lifecycle, tracer=tracer
+    )
     return app
 
 

@@ -15,6 +15,7 @@ class Cache(Generic[V]):
 
     def __init__(self, max_count: int, max_bytes: int) -> None:
         self.max_count, self.max_bytes, self.bytes = max_count, max_bytes, 0
+        self.hits = self.misses = 0
         self._entries: OrderedDict[Hashable, tuple[V, int]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -25,7 +26,9 @@ class Cache(Generic[V]):
         with self._lock:
             entry = self._entries.get(key)
             if entry is None:
+                self.misses += 1
                 return None
+            self.hits += 1
             self._entries.move_to_end(key)
             return entry[0]
 

@@ -21,12 +21,16 @@ from typing import Any
 import psutil
 
 from hesse_engine import progress
+from hesse_engine.backend import hot
+from hesse_engine.backend.plan import Plan
 from hesse_engine.errors import HesseError
-from hesse_service import media, segments
+from hesse_service import logs, media, segments
 from hesse_service.evaluator import Evaluator, HotKey, RowsPlan, internal, translate
 from hesse_service.exchange import JSON, Terms
+from hesse_service.journal import CURRENT, Exchange
 from hesse_service.settings import MIB, Settings
 from hesse_service.store import Store
+from hesse_service.tracing import trace_from
 
 logger = logging.getLogger("hesse.service")
 
@@ -62,7 +66,8 @@ class Reply:
     media: str = JSON
     headers: dict[str, str] = field(default_factory=dict)
     plan: RowsPlan | None = None  # the answer to a call that asks for a stream
-    resident_bytes: int = 0  # of the process, when it was done
+    outline: Plan | None = None
+    counters: dict[str, int] = field(default_factory=dict)  # of the process, when it was done
 
 
 class Cell(ctypes.Structure):
@@ -94,6 +99,7 @@ def start_process(settings: Settings, store_path: Path, cell: Cell) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE, encoding="ascii")
+    logs.configure_process(settings.log_format)
     _Process.settings, _Process.cell = settings, cell
     _Process.evaluator = Evaluator(settings, open_store(settings, store_path))
     _Process.trimmed_bytes = resident_bytes(os.getpid())
@@ -144,6 +150,25 @@ def _loading() -> Iterator[None]:
 
 def perform(task: Task) -> Reply:
     """Answer one task; whatever happens becomes a reply."""
+    CURRENT.set(Exchange(task.terms.request_id, trace_from(task.terms.traceparent)))
+    return replace(_outcome(task), counters=_counters())
+
+
+def _counters() -> dict[str, int]:
+    """What the server counts of this process: totals since its start."""
+    entries = _Process.evaluator.entries
+    return {
+        "pid": os.getpid(),
+        "resident_bytes": _trimmed(),
+        "hits": entries.hits,
+        "misses": entries.misses,
+        "prepared": len(entries),
+        "prepared_bytes": entries.bytes,
+        "kernels": hot.compiled(),
+    }
+
+
+def _outcome(task: Task) -> Reply:
     started = time.monotonic()
 
     def on_deadline(deadline_s: float) -> None:
@@ -153,16 +178,15 @@ def perform(task: Task) -> Reply:
     signal.setitimer(signal.ITIMER_REAL, max(1e-3, task.left_s))
     try:
         with progress.listening(_tell):
-            reply = _reply(task, on_deadline)
+            return _reply(task, on_deadline)
     except Exception as error:
         declared = translate(error)
         if declared is None:
             logger.error("request %s failed", task.terms.request_id, exc_info=error)
             declared = internal()
-        reply = Reply(error=declared)
+        return Reply(error=declared)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-    return replace(reply, resident_bytes=_trimmed())
 
 
 def _tell(done: int, total: int) -> None:
@@ -177,6 +201,8 @@ def _reply(task: Task, on_deadline: Any) -> Reply:
     parsed = time.perf_counter()
     answer = evaluator.answer(task.kind, task.name, value, task.terms, on_deadline, task.rows)
     seconds = answer.seconds
+    if task.kind != "call":
+        seconds["plan"] = time.perf_counter() - parsed
     seconds["decode"] = seconds.get("decode", 0.0) + parsed - started
     done = time.perf_counter()
     written = media.Written(answer.pieces, answer.media, answer.headers)
@@ -189,7 +215,8 @@ def _reply(task: Task, on_deadline: Any) -> Reply:
         segment = task.result_segment
         segments.write(segment, written.pieces, length)
     seconds["encode"] = seconds.get("encode", 0.0) + time.perf_counter() - done
-    return Reply(content, length, segment, None, seconds, answer.hot, written.media, written.headers, answer.plan)
+    return Reply(content, length, segment, None, seconds, answer.hot, written.media, written.headers, answer.plan,
+                 answer.outline)
 
 
 def _body(task: Task) -> bytes | memoryview:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hesse_engine.backend.plan import Plan
 from hesse_engine.compute import Prepared, guards_hold, prepare
 from hesse_engine.derivatives import DERIVATIVES
 from hesse_engine.errors import HesseError, InputError, LimitError, StateError
@@ -81,6 +82,7 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     hot: HotKey | None = None  # set where the event loop could answer the next such request itself
     plan: RowsPlan | None = None
+    outline: Plan | None = None
 
     @property
     def length(self) -> int:
@@ -148,6 +150,7 @@ class Evaluator:
             },
             written.media,
             written.headers,
+            outline=entry.prepared.outline,
         )
         if isinstance(call.function, ById) and was_prepared and self._is_tiny(entry, answer):
             answer.hot = HotKey(terms.owner, call.function.id, operation, options)

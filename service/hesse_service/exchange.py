@@ -10,6 +10,7 @@ from fastapi import Request
 from hesse_engine.errors import StateError
 from hesse_engine.ir import frames
 from hesse_service.compression import CODINGS
+from hesse_service.journal import exchange_of
 
 JSON = "application/json"
 FRAME = frames.MEDIA_TYPE
@@ -57,6 +58,7 @@ class Terms:
         request_id: names the request in logs, answers and errors.
         header_length: what `Inference-Header-Content-Length` says, or None.
         query: the query of the URL, where the body is a bare array or an archive of them.
+        traceparent: its place in a W3C trace.
     """
 
     owner: str = ANYBODY
@@ -64,6 +66,7 @@ class Terms:
     request_id: str = ""
     header_length: str | None = None
     query: str = ""
+    traceparent: str = ""
 
     @property
     def is_plain(self) -> bool:
@@ -85,7 +88,8 @@ def terms_of(request: Request, owner: str = ANYBODY, offers: tuple[str, ...] = T
     formats = _formats(given.get(CONTENT_TYPE, ""), given.get(CONTENT_ENCODING, ""), given.get(ACCEPT, ""),
                        given.get(ACCEPT_ENCODING, ""), offers)
     query = request.scope["query_string"].decode("latin-1") if formats.media in (NPY, NPZ) else ""
-    return Terms(owner, formats, request_id_of(request), given.get(HEADER_LENGTH), query)
+    trace = exchange_of(request.scope).trace.header
+    return Terms(owner, formats, request_id_of(request), given.get(HEADER_LENGTH), query, trace)
 
 
 def accepted_of(request: Request, offers: tuple[str, ...]) -> Formats:
@@ -215,7 +219,7 @@ def _weight(parameters: list[str]) -> float:
 
 
 def header(request: Request, name: bytes, default: str = "") -> str:
-    """A header by its lower-case name. The envelope made a dictionary of them: Starlette searches a list, 2 us a time."""
+    """A header by its lower-case name, from the envelope's dictionary: Starlette searches a list, 2 us a time."""
     value: bytes | None = request.scope["hesse.headers"].get(name)
     return default if value is None else value.decode("latin-1")
 

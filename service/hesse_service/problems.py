@@ -19,13 +19,15 @@ from starlette.routing import Match
 from hesse_engine.derivatives import DERIVATIVES
 from hesse_engine.errors import CODES, HesseError, StateError
 from hesse_service.evaluator import internal
-from hesse_service.exchange import request_id_of
+from hesse_service.journal import Exchange, exchange_of, server_timing
 
 logger = logging.getLogger("hesse.service")
 
 MEDIA_TYPE = "application/problem+json"
 LONGEST = 800  # characters of a detail or a hint
-RETRY_AFTER_S = {"busy": 1, "not-ready": 1, "worker-died": 1, "store-unavailable": 5, "shared-memory-full": 1}
+RETRY_AFTER_S = {
+    "busy": 1, "not-ready": 1, "draining": 1, "worker-died": 1, "store-unavailable": 5, "shared-memory-full": 1,
+}
 
 
 def problem(error: HesseError, request_id: str) -> dict[str, Any]:
@@ -50,12 +52,18 @@ def _bounded(text: str) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
-def problem_response(error: HesseError, request_id: str, headers: dict[str, str] | None = None) -> Response:
+def problem_response(error: HesseError, exchange: Exchange, headers: dict[str, str] | None = None) -> Response:
+    """The answer to a request that failed, noted in its record."""
+    exchange.code = error.code
     headers = dict(headers or {})
     after_s = error.retry_after_s or RETRY_AFTER_S.get(error.code)
     if after_s is not None:
         headers["Retry-After"] = str(after_s)
-    return Response(to_json(problem(error, request_id)), error.status, headers, MEDIA_TYPE)
+    if error.code == "draining":
+        headers["Connection"] = "close"
+    if exchange.seconds is not None:
+        headers["Server-Timing"] = server_timing({**exchange.seconds, "total": exchange.elapsed()})
+    return Response(to_json(problem(error, exchange.request_id)), error.status, headers, MEDIA_TYPE)
 
 
 def install(app: FastAPI) -> None:
@@ -63,13 +71,13 @@ def install(app: FastAPI) -> None:
 
     async def on_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HesseError)
-        return problem_response(error, request_id_of(request))
+        return problem_response(error, exchange_of(request.scope))
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         found = _routing_error(request, error.status_code)
         headers = {"Allow": ", ".join(_allowed(app, request))} if found.status == 405 else None
-        return problem_response(found, request_id_of(request), headers)
+        return problem_response(found, exchange_of(request.scope), headers)
 
     app.add_exception_handler(HesseError, on_error)
     app.add_exception_handler(HTTPException, on_http)

@@ -11,8 +11,8 @@ from starlette.types import Receive, Scope, Send
 from hesse_service import segments
 from hesse_service.evaluator import Answer
 from hesse_service.exchange import DOCUMENT, JSON, Formats, accepted_of
+from hesse_service.journal import server_timing
 from hesse_service.media import VARY, Written, coded
-from hesse_service.telemetry import server_timing
 from hesse_service.workers import Reply
 
 STRIDE = 256 * 1024  # bytes handed to the server at a time: it copies them, and waits while the client is slow

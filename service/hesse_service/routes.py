@@ -9,7 +9,6 @@ from starlette.responses import Response
 
 from hesse_engine import derivatives
 from hesse_engine.derivatives import DERIVATIVES, Derivative
-from hesse_engine.errors import StateError
 from hesse_engine.ir import rows
 from hesse_engine.ir.wire import FORMAT
 from hesse_service import codec, examples, schemas
@@ -32,6 +31,7 @@ def install(app: FastAPI) -> None:
     _add_functions(app)
     _add_about(app)
     _add_health(app)
+    _add_metrics(app)
 
 
 def _service(request: Request) -> Service:
@@ -157,9 +157,8 @@ def _add_health(app: FastAPI) -> None:
         return Response(b'{"status":"ok"}', media_type=JSON)
 
     async def readyz(request: Request) -> Response:
-        """Whether the server is warm and not draining. Requests are answered before, by the slower interpreter."""
-        if not _service(request).is_ready:
-            raise StateError("not-ready", "The server is warming up or draining.")
+        """Whether to send requests here: the VM is loaded, the store can be read, and the server is not ending."""
+        await _service(request).check_ready()
         return Response(b'{"status":"ok"}', media_type=JSON)
 
     for name, endpoint, summary, errors in (
@@ -177,3 +176,25 @@ def _add_health(app: FastAPI) -> None:
             responses=answers(schemas.Status, *errors),
         )
         app.add_api_route(f"/{name}", endpoint, methods=["HEAD"], include_in_schema=False, response_model=None)
+
+
+def _add_metrics(app: FastAPI) -> None:
+    async def metrics(request: Request) -> Response:
+        """Metrics of all server processes, in the format that Prometheus reads."""
+        _service(request).guard_metrics(request)
+        text, media_type = await request.app.state.metrics.exposition(request.headers.get("accept", ""))
+        return Response(text, headers={"Content-Type": media_type})
+
+    app.add_api_route(
+        "/metrics",
+        metrics,
+        methods=["GET"],
+        operation_id="metrics",
+        summary="Metrics.",
+        tags=["about"],
+        response_model=None,
+        responses={
+            200: {"description": "Metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+            **declared(403, 500, 503),
+        },
+    )

@@ -25,7 +25,7 @@ from hesse_engine.ir import frames
 from hesse_service import codec, segments
 from hesse_service.evaluator import RowsPlan
 from hesse_service.exchange import FRAME
-from hesse_service.telemetry import server_timing
+from hesse_service.journal import server_timing
 from hesse_service.workers import Reply, Work, Workers, deadline_exceeded
 
 logger = logging.getLogger("hesse.service")

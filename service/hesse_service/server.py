@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing.connection
 import os
 import shutil
+import signal
 import tempfile
+from collections.abc import Iterator
 
 import uvicorn
+from uvicorn.supervisors import Multiprocess
 
 from hesse_engine.backend.device import available_threads
+from hesse_service.lifecycle import CUT_S, ignored
+from hesse_service.logs import log_config
 from hesse_service.settings import Settings
-from hesse_service.telemetry import log_config
+
+WATCH_S = 0.2
 
 APP = "hesse_service.app:create_app"
 
@@ -26,25 +34,66 @@ def serve(
         app: another application under the same settings, to measure this one beside it.
     """
     settings = Settings()
-    if workers > 1 and "HESSE_COMPUTE_PROCESSES" not in os.environ:
-        os.environ["HESSE_COMPUTE_PROCESSES"] = str(max(1, available_threads() // workers))
-    folder = None
-    if workers > 1 and settings.data_dir is None:
-        folder = os.environ["HESSE_DATA_DIR"] = tempfile.mkdtemp(prefix="hesse-")
-    try:
-        uvicorn.run(
+    os.environ["HESSE_LOG_LEVEL"] = log_level  # read by the compute processes
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, ignored)  # a server answers them itself; what it raises again ends nothing
+    with _shared(settings, workers):
+        config = uvicorn.Config(
             app,
             factory=True,
             host=host,
             port=port,
             workers=workers,
             access_log=False,
-            log_config=log_config(log_level),
+            log_config=log_config(log_level, settings.log_format),
             server_header=False,
-            timeout_graceful_shutdown=settings.drain_s,
+            timeout_graceful_shutdown=settings.drain_s + CUT_S,
             lifespan="on",
             ws="none",
         )
+        if workers == 1:
+            uvicorn.Server(config).run()
+        else:
+            Supervisor(config, sockets=[config.bind_socket()]).run()
+
+
+@contextlib.contextmanager
+def _shared(settings: Settings, workers: int) -> Iterator[None]:
+    """What several server processes share: the cores, the store, and a folder for their metrics."""
+    if workers == 1:
+        yield
+        return
+    if "HESSE_COMPUTE_PROCESSES" not in os.environ:
+        os.environ["HESSE_COMPUTE_PROCESSES"] = str(max(1, available_threads() // workers))
+    folders = [tempfile.mkdtemp(prefix="hesse-metrics-")]
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folders[0]
+    if settings.data_dir is None:
+        folders.append(tempfile.mkdtemp(prefix="hesse-"))
+        os.environ["HESSE_DATA_DIR"] = folders[-1]
+    try:
+        yield
     finally:
-        if folder is not None:
+        for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+class Supervisor(Multiprocess):
+    """Uvicorn's supervisor of server processes, which also clears up after them and hears a second signal."""
+
+    def keep_subprocess_alive(self) -> None:
+        before = {p.pid for p in self.processes}
+        super().keep_subprocess_alive()
+        for pid in before - {p.pid for p in self.processes}:
+            from prometheus_client.multiprocess import mark_process_dead  # not loaded before its folder is known
+
+            mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+    def join_all(self) -> None:
+        """Wait until every server process has ended; end them at once on another signal."""
+        self.signal_queue.clear()
+        while alive := [p.process.sentinel for p in self.processes if p.process.is_alive()]:
+            multiprocessing.connection.wait(alive, WATCH_S)
+            if {signal.SIGTERM, signal.SIGINT} & set(self.signal_queue):
+                for process in self.processes:
+                    process.kill()
+        super().join_all()

@@ -14,15 +14,18 @@ from typing import Any, TypeVar
 from fastapi import Request
 from starlette.responses import Response
 
-from hesse_service import codec, media, responses, rows
+from hesse_engine.errors import StateError
+from hesse_service import codec, media, metrics, responses, rows
 from hesse_service.bodies import Disconnected, read_body
 from hesse_service.compute_process import load_kernels, open_store
 from hesse_service.evaluator import Answer, Entry, Evaluator, translate, unknown_function
 from hesse_service.exchange import ANYBODY, DOCUMENT, TENSORS, Terms, terms_of
 from hesse_service.inline import Inline
+from hesse_service.journal import Exchange, exchange_of
+from hesse_service.lifecycle import Lifecycle, draining, end_children
 from hesse_service.schemas import CallRequest
 from hesse_service.settings import Settings
-from hesse_service.workers import Work, Workers, deadline_exceeded
+from hesse_service.workers import Reply, Work, Workers, deadline_exceeded
 
 logger = logging.getLogger("hesse.service")
 
@@ -33,8 +36,8 @@ STORE = "functions.sqlite"
 class Service:
     """The parts of one server process. Lives from `start` to `close`."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, lifecycle: Lifecycle) -> None:
+        self.settings, self.lifecycle = settings, lifecycle
         self._is_private = settings.data_dir is None
         self.data_dir = Path(tempfile.mkdtemp(prefix="hesse-")) if settings.data_dir is None else settings.data_dir
         self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -42,9 +45,9 @@ class Service:
         self.store = open_store(settings, store_path)
         self.evaluator = Evaluator(settings, self.store)
         self.inline = Inline(self.evaluator)
-        self.workers = Workers(settings, store_path)
-        self.is_draining = False
+        self.workers = Workers(settings, store_path, metrics.Processes())
         self._is_warm = False
+        self._running: set[asyncio.Task[Any]] = set()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -57,12 +60,40 @@ class Service:
         await asyncio.to_thread(load_kernels)
         self._is_warm = True
 
+    # ---- lifecycle --------------------------------------------------------------------------------------------------
     @property
-    def is_ready(self) -> bool:
-        return self._is_warm and self.workers.is_warm and not self.is_draining
+    def is_warm(self) -> bool:
+        return self._is_warm and self.workers.is_warm
+
+    async def check_ready(self) -> None:
+        """Returns where a load balancer may send requests here.
+
+        Raises:
+            StateError: `draining`, `not-ready` while the VM loads, `store-unavailable`.
+        """
+        if self.lifecycle.is_draining:
+            raise draining()
+        if not self.is_warm:
+            raise StateError("not-ready", "The server is warming up: the slower interpreter answers until it is done.")
+        await asyncio.to_thread(self.store.has, ANYBODY, "")
+
+    async def drain(self) -> None:
+        """Let running work finish for `drain_s`; what is left then ends with 503 `draining`."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=self.settings.drain_s)
+        for work in self._running:
+            work.cancel()
+
+    def guard_metrics(self, request: Request) -> None:
+        """Whether the sender may read the metrics: everybody may, where no keys are asked for."""
+
+    def abandon(self) -> None:
+        """End what would outlive this process, without waiting for anything."""
+        end_children()
+        if self._is_private:
+            shutil.rmtree(self.data_dir, ignore_errors=True)
 
     async def close(self) -> None:
-        self.is_draining = True
         for task in self._tasks:
             task.cancel()
         await self.workers.close()
@@ -74,8 +105,11 @@ class Service:
     # ---- requests ---------------------------------------------------------------------------------------------------
     async def answer(self, kind: str, name: str, request: Request) -> Response:
         """Answer a request that carries a body: here if it is tiny, else in a compute process."""
+        exchange = exchange_of(request.scope)
         terms = terms_of(request, offers=TENSORS if kind == "call" else DOCUMENT)
+        exchange.owner = terms.owner
         body = await read_body(request, self.settings)
+        exchange.body_bytes, parsing = body.length, time.perf_counter()
         started, left_s = time.monotonic(), self.settings.deadline_s
         if terms.is_plain and body.length <= self.settings.inline_body_bytes:
             value = media.read(body.joined(), terms, self.settings, tuple)
@@ -83,19 +117,25 @@ class Service:
                 call = codec.validate(CallRequest, value)
                 entry = self.inline.entry(name, call, terms)
                 if entry is not None:
-                    return responses.of_answer(self._run_inline(name, call, entry, terms))
+                    exchange.place = "inline"
+                    read_s = time.perf_counter() - parsing
+                    answer = self._run_inline(name, call, entry, terms)
+                    _note(exchange, answer, read_s)
+                    return responses.of_answer(answer)
                 left_s = min(left_s, call.options.deadline_s or left_s)
         left_s -= time.monotonic() - started
         if left_s <= 0:
             raise deadline_exceeded()
+        exchange.place, read_s = "process", time.perf_counter() - parsing
         work = Work(kind, name, body, terms, left_s)
-        reply = await _until_gone(request, self.workers.run(work))
+        reply = await self._until_gone(request, self.workers.run(work))
+        _note(exchange, reply, read_s)
         if reply.error is not None:
             raise reply.error
         if reply.plan is not None:
             rows.check_accepted(request)
             stream = rows.RowStream(self.workers, work, reply.plan)
-            return await _until_gone(request, rows.respond(stream, reply))
+            return await self._until_gone(request, rows.respond(stream, reply))
         if reply.hot is not None:
             self.inline.promote(reply.hot)
         return responses.of_reply(reply)
@@ -106,6 +146,25 @@ class Service:
         except Exception as error:
             raise translate(error) or error from error
 
+    async def _until_gone(self, request: Request, running: Coroutine[Any, Any, T]) -> T:
+        """What `running` gives. It is cancelled when the client goes away first, or draining takes too long."""
+        work = asyncio.create_task(running)
+        gone = asyncio.create_task(_gone(request))
+        self._running.add(work)
+        work.add_done_callback(self._running.discard)
+        try:
+            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if work.cancelled():
+                raise draining()
+            if work.done():
+                return work.result()
+            raise Disconnected
+        finally:
+            gone.cancel()
+            if not work.done():
+                work.cancel()
+                await asyncio.wait({work})
+
     async def document(self, name: str, owner: str = ANYBODY) -> bytes:
         return await asyncio.to_thread(self.evaluator.document, name, owner)
 
@@ -114,20 +173,12 @@ class Service:
             raise unknown_function()
 
 
-async def _until_gone(request: Request, running: Coroutine[Any, Any, T]) -> T:
-    """What `running` gives; when the client goes away first, the computation is cancelled."""
-    work = asyncio.create_task(running)
-    gone = asyncio.create_task(_gone(request))
-    try:
-        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if work.done():
-            return work.result()
-        raise Disconnected
-    finally:
-        gone.cancel()
-        if not work.done():
-            work.cancel()
-            await asyncio.wait({work})
+def _note(exchange: Exchange, made: Answer | Reply, read_s: float) -> None:
+    """Complete the times of an answer, and note them in its record. Reading the JSON here belongs to `decode`."""
+    seconds = exchange.seconds = made.seconds
+    seconds["decode"] = seconds.get("decode", 0.0) + read_s
+    seconds["total"] = exchange.elapsed()
+    exchange.outline = made.outline
 
 
 async def _gone(request: Request) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -51,7 +52,6 @@ class Settings(BaseSettings):
         ge=0,
         description="Requests after which a compute process is replaced by a warm one; 0: never [count].",
     )
-    drain_s: int = Field(default=30, ge=0, description="How long running requests may finish after SIGTERM [s].")
 
     # ---- time
     deadline_s: float = Field(
@@ -117,6 +117,24 @@ class Settings(BaseSettings):
     )
     prepared_functions: int = Field(default=512, ge=1, description="Prepared computations kept per process [count].")
     prepared_bytes: int = Field(default=256 * MIB, ge=1, description="Prepared computations kept per process [bytes].")
+
+    # ---- operation
+    drain_notice_s: float = Field(
+        default=0.0,
+        ge=0,
+        description="How long requests are still taken after SIGTERM, readiness being 503 draining already [s].",
+    )
+    drain_s: int = Field(
+        default=30,
+        ge=0,
+        description="How long running requests may finish after that; the rest get 503 draining [s].",
+    )
+    log_format: Literal["auto", "json", "text"] = Field(
+        default="auto", description="Format of the log; auto is text on a terminal and json elsewhere [name]."
+    )
+    access_log: Literal["all", "errors", "none"] = Field(
+        default="all", description="Requests that get a line in the log; those for health never do [name]."
+    )
 
     # ---- browsers
     allowed_origins: tuple[str, ...] = Field(

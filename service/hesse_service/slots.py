@@ -64,8 +64,8 @@ class Process:
 class Slot:
     """A compute process, replaced when it ends, or by a warm one when it has grown old."""
 
-    def __init__(self, settings: Settings, store_path: Path) -> None:
-        self.settings, self._store_path = settings, store_path
+    def __init__(self, number: int, settings: Settings, store_path: Path) -> None:
+        self.number, self.settings, self._store_path = number, settings, store_path
         self._ending: list[threading.Thread] = []
         self.process = self.make()
         self.next: Process | None = None  # warm, for the moment in which the slot is free

@@ -121,6 +121,13 @@ class Store:
             lambda: self._db.execute("DELETE FROM functions WHERE owner = ? AND id = ?", (owner, name)).rowcount > 0
         )
 
+    def totals(self) -> tuple[int, int]:
+        """How many functions are stored, and their bytes."""
+        count, size = self._guarded(
+            lambda: self._db.execute("SELECT count(*), coalesce(sum(bytes), 0) FROM functions").fetchone()
+        )
+        return int(count), int(size)
+
     def close(self) -> None:
         with self._lock:
             self._db.close()

@@ -1,17 +1,22 @@
-"""Request ids, security headers, the origin check and the last resort for exceptions: one ASGI layer around the app."""
+"""Request ids, traces, security headers, the origin check, refusals while draining and the last resort for exceptions.
+
+One ASGI layer around the app; what it saw of an exchange goes to the journal.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import re
-from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hesse_engine.errors import StateError
+from hesse_engine.errors import HesseError, StateError
 from hesse_service.evaluator import internal
+from hesse_service.journal import CURRENT, KEY, Exchange, Journal
+from hesse_service.lifecycle import Lifecycle, draining
 from hesse_service.problems import problem_response
+from hesse_service.tracing import Trace, Tracer, trace_of
 
 logger = logging.getLogger("hesse.service")
 
@@ -23,45 +28,83 @@ HEADERS = [
 ]
 
 
+UNREFUSED = ("/livez", "/readyz", "/metrics")  # they answer to the last
+CLOSE = (b"connection", b"close")
+
+
 class Envelope:
     """Wraps every HTTP exchange."""
 
-    def __init__(self, app: ASGIApp, allowed_origins: tuple[str, ...]) -> None:
+    def __init__(
+        self, app: ASGIApp, allowed_origins: tuple[str, ...], journal: Journal, lifecycle: Lifecycle,
+        tracer: Tracer | None = None,
+    ) -> None:
         self.app, self.allowed_origins = app, allowed_origins
+        self.journal, self.lifecycle, self.tracer = journal, lifecycle, tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         headers = scope["hesse.headers"] = dict(scope["headers"])
-        given = headers.get(b"x-request-id", b"").decode("latin-1")
-        request_id = given if REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
-        scope["hesse.request_id"] = request_id
-        added = [*HEADERS, (b"x-request-id", request_id.encode())]
-        is_started = False
+        exchange = self._begin(scope, headers)
+        added = [*HEADERS, (b"x-request-id", exchange.request_id.encode())]
+        if self.lifecycle.is_draining:
+            added.append(CLOSE)
 
         async def send_wrapped(message: Message) -> None:
-            nonlocal is_started
             if message["type"] == "http.response.start":
-                is_started = True
+                exchange.status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *added]
+            elif message["type"] == "http.response.body":
+                exchange.answer_bytes += len(message.get("body", b""))
+                exchange.is_complete = not message.get("more_body", False)
             await send(message)
 
+        try:
+            refusal = self._refusal(scope, headers)
+            if refusal is None:
+                await self.app(scope, receive, send_wrapped)
+            else:
+                await problem_response(refusal, exchange)(scope, receive, send_wrapped)
+        except Exception:
+            logger.exception("request %s failed", exchange.request_id)
+            if exchange.status:
+                exchange.code = "internal"
+                raise
+            await problem_response(internal(), exchange)(scope, receive, send_wrapped)
+        finally:
+            route = scope.get("route")
+            if route is not None:
+                exchange.operation = route.name
+            self.journal.end(exchange)
+
+    def _begin(self, scope: Scope, headers: dict[bytes, bytes]) -> Exchange:
+        """The record of the exchange, under the caller's request id and in its trace where they are well-formed."""
+        fresh = os.urandom(24).hex()
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
+        if b"traceparent" in headers:
+            trace = trace_of(scope["headers"], fresh[:32], fresh[32:])
+        else:
+            trace = Trace(fresh[:32], fresh[32:])
+        exchange = scope[KEY] = Exchange(given if REQUEST_ID.fullmatch(given) else fresh[:32], trace)
+        scope["hesse.request_id"] = exchange.request_id
+        CURRENT.set(exchange)
+        if self.tracer is not None:
+            self.tracer.start(exchange)
+        self.journal.begin()
+        return exchange
+
+    def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> HesseError | None:
         if not self._is_allowed(headers):
-            error = StateError(
+            return StateError(
                 "cross-origin",
                 "Web pages of this origin may not call the service.",
                 hint="The server's operator can allow it: HESSE_ALLOWED_ORIGINS.",
             )
-            await problem_response(error, request_id)(scope, receive, send_wrapped)
-            return
-        try:
-            await self.app(scope, receive, send_wrapped)
-        except Exception:
-            logger.exception("request %s failed", request_id)
-            if is_started:
-                raise
-            await problem_response(internal(), request_id)(scope, receive, send_wrapped)
+        if self.lifecycle.is_refusing and scope["path"] not in UNREFUSED:
+            return draining()
+        return None
 
     def _is_allowed(self, headers: dict[bytes, bytes]) -> bool:
         """A browser names the page's origin; any other client sends none."""
@@ -69,22 +112,3 @@ class Envelope:
         if origin is None or origin.decode("latin-1") in self.allowed_origins:
             return True
         return origin.partition(b"://")[2] == headers.get(b"host")
-
-
-def server_timing(seconds: dict[str, float]) -> str:
-    """`queue;dur=0.1, compute;dur=2.5` [ms]."""
-    return ", ".join([f"{name};dur={1e3 * value:.3f}" for name, value in seconds.items()])
-
-
-def log_config(level: str) -> dict[str, Any]:
-    """Logging of the server processes: one line an event, to standard error."""
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-        "loggers": {
-            name: {"handlers": ["stderr"], "level": level, "propagate": False}
-            for name in ("hesse.service", "uvicorn.error")
-        },
-    }

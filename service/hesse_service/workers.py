@@ -10,10 +10,11 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from pebble import ProcessExpired
 
@@ -53,6 +54,14 @@ class Work:
     rows: tuple[int, int] | None = None
 
 
+class Observer(Protocol):
+    """Is told of the compute processes, by number."""
+
+    def reported(self, number: int, counters: Mapping[str, int]) -> None: ...
+
+    def restarted(self, number: int, reason: str) -> None: ...
+
+
 class Workers:
     """The slots of one server and the bounded queue before them.
 
@@ -61,10 +70,10 @@ class Workers:
             by warm ones, bytes and requests.
     """
 
-    def __init__(self, settings: Settings, store_path: Path) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, store_path: Path, observer: Observer | None = None) -> None:
+        self.settings, self._observer = settings, observer
         self.restarts: Counter[str] = Counter()
-        self._slots = [Slot(settings, store_path) for _ in range(settings.compute_processes)]
+        self._slots = [Slot(k, settings, store_path) for k in range(settings.compute_processes)]
         self._queue: Queue[Slot] = Queue()
         self._numbers = itertools.count()
         self._held_s = 0.0  # how long a request holds a slot, lately
@@ -85,6 +94,10 @@ class Workers:
         await asyncio.gather(*[asyncio.to_thread(slot.close) for slot in self._slots])
 
     # ---- what there is to see ---------------------------------------------------------------------------------------
+    @property
+    def count(self) -> int:
+        return len(self._slots)
+
     @property
     def waiting(self) -> int:
         """Requests in the queue."""
@@ -139,8 +152,13 @@ class Workers:
         except OSError as error:  # the next request, or the next look, tries again
             logger.error("no compute process could be started: %s", error)
 
-    def _renew(self, slot: Slot, reason: str, leftover: str = "") -> None:
+    def _ended(self, slot: Slot, reason: str) -> None:
         self.restarts[reason] += 1
+        if self._observer is not None:
+            self._observer.restarted(slot.number, reason)
+
+    def _renew(self, slot: Slot, reason: str, leftover: str = "") -> None:
+        self._ended(slot, reason)
         slot.renew(leftover)
 
     # ---- recycling --------------------------------------------------------------------------------------------------
@@ -266,7 +284,9 @@ class Workers:
         if slot.is_over:  # it was done just before it was ended
             self._renew(slot, "memory")
         else:
-            slot.requests, slot.resident_bytes = slot.requests + 1, reply.resident_bytes
+            slot.requests, slot.resident_bytes = slot.requests + 1, reply.counters["resident_bytes"]
+            if self._observer is not None:
+                self._observer.reported(slot.number, reply.counters)
         return reply
 
     def _expired(self, slot: Slot, task: Task, code: int | None) -> HesseError:
@@ -275,12 +295,12 @@ class Workers:
         is_over, slot.is_over = slot.is_over, False
         slot.requests = slot.resident_bytes = 0
         if is_over:
-            self.restarts["memory"] += 1
+            self._ended(slot, "memory")
             return _memory_exceeded(self.settings.process_limit_bytes)
         if code == -signal.SIGALRM:
-            self.restarts["deadline"] += 1
+            self._ended(slot, "deadline")
             return deadline_exceeded()
-        self.restarts["crash"] += 1
+        self._ended(slot, "crash")
         logger.error("a compute process ended with code %s during request %s", code, task.terms.request_id)
         return _died()
 
