@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from hesse_service import openapi, problems, routes
 from hesse_service.bodies import Disconnected
+from hesse_service.security import Gate
 from hesse_service.service import Service
 from hesse_service.settings import Settings
 from hesse_service.telemetry import Envelope
@@ -43,6 +44,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     openapi.install(app)
     app.add_exception_handler(Disconnected, _on_disconnect)
+    if chosen.keys_file is not None:
+        app.add_middleware(Gate, settings=chosen)
     app.add_middleware(Envelope, allowed_origins=chosen.allowed_origins)
     return app
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from hesse_engine.errors import StateError
+from hesse_service.quotas import Quota
 
 JSON = "application/json"
 ANYBODY = ""  # the owner of everything where no keys are asked for
@@ -20,14 +21,16 @@ class Terms:
         owner: whose functions, jobs and quota the request uses.
         media: media type of the body, without parameters.
         request_id: names the request in logs, answers and errors.
+        quota: what its computing is charged to; None: nothing.
     """
 
     owner: str = ANYBODY
     media: str = JSON
     request_id: str = ""
+    quota: Quota | None = None
 
 
-def terms_of(request: Request, owner: str = ANYBODY) -> Terms:
+def terms_of(request: Request, owner: str = ANYBODY, quota: Quota | None = None) -> Terms:
     """The terms that the headers state.
 
     Raises:
@@ -46,7 +49,7 @@ def terms_of(request: Request, owner: str = ANYBODY) -> Terms:
             "Compressed bodies are not accepted.",
             hint="Leave out the header Content-Encoding.",
         )
-    return Terms(owner, JSON, request_id_of(request))
+    return Terms(owner, JSON, request_id_of(request), quota)
 
 
 def request_id_of(request: Request) -> str:

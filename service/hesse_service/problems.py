@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from typing import Any
 
@@ -52,8 +53,11 @@ def _bounded(text: str) -> str:
 
 def problem_response(error: HesseError, request_id: str, headers: dict[str, str] | None = None) -> Response:
     headers = dict(headers or {})
-    if error.code in RETRY_AFTER_S:
-        headers["Retry-After"] = str(RETRY_AFTER_S[error.code])
+    wait_s = RETRY_AFTER_S.get(error.code) if error.retry_after_s is None else error.retry_after_s
+    if wait_s is not None and wait_s < math.inf:
+        headers["Retry-After"] = str(max(1, math.ceil(wait_s)))
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     return Response(to_json(problem(error, request_id)), error.status, headers, MEDIA_TYPE)
 
 

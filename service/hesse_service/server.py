@@ -9,6 +9,7 @@ import tempfile
 import uvicorn
 
 from hesse_engine.backend.device import available_threads
+from hesse_service import keys
 from hesse_service.settings import Settings
 from hesse_service.telemetry import log_config
 
@@ -19,8 +20,16 @@ def serve(host: str = "127.0.0.1", port: int = 8000, workers: int = 1, log_level
     Args:
         workers: server processes, each with its own compute processes; the cores are divided among them unless
             HESSE_COMPUTE_PROCESSES says otherwise.
+
+    Raises:
+        SystemExit: the keys file cannot be used.
     """
     settings = Settings()
+    if settings.keys_file is not None:
+        try:
+            keys.load(settings.keys_file)
+        except keys.KeysFileError as error:
+            raise SystemExit(f"hesse serve: {error}") from None
     if workers > 1 and "HESSE_COMPUTE_PROCESSES" not in os.environ:
         os.environ["HESSE_COMPUTE_PROCESSES"] = str(max(1, available_threads() // workers))
     folder = None

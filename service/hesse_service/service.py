@@ -19,7 +19,10 @@ from hesse_service.bodies import Disconnected, read_body
 from hesse_service.evaluator import Answer, Entry, Evaluator, translate, unknown_function
 from hesse_service.exchange import ANYBODY, Terms, terms_of
 from hesse_service.inline import Inline
+from hesse_service.listing import listing
+from hesse_service.quotas import Ledger
 from hesse_service.schemas import CallRequest
+from hesse_service.security import Keyring, owner_of, quota_of
 from hesse_service.settings import Settings
 from hesse_service.workers import Reply, Work, Workers, deadline_exceeded, load_kernels, open_store
 
@@ -45,6 +48,7 @@ class Service:
         store_path = self.data_dir / STORE
         self.store = open_store(settings, store_path)
         self.evaluator = Evaluator(settings, self.store)
+        self.keyring = None if settings.keys_file is None else Keyring(settings.keys_file)
         self.inline = Inline(self.evaluator)
         self.workers = Workers(settings, store_path)
         self.is_draining = False
@@ -54,6 +58,8 @@ class Service:
     async def start(self) -> None:
         await self.workers.start()
         self._tasks = [asyncio.create_task(self._warm_up()), asyncio.create_task(self.workers.mend())]
+        if self.keyring is not None:
+            self._tasks.append(asyncio.create_task(self.keyring.watch()))
 
     async def _warm_up(self) -> None:
         """Load the VM here after a compute process did: then it comes from the disk cache, without compiling."""
@@ -70,14 +76,14 @@ class Service:
             task.cancel()
         await self.workers.close()
         self.inline.close()
-        self.store.close()
+        self.evaluator.close()
         if self._is_private:
             shutil.rmtree(self.data_dir, ignore_errors=True)
 
     # ---- requests ---------------------------------------------------------------------------------------------------
     async def answer(self, kind: str, name: str, request: Request) -> Response:
         """Answer a request that carries a body: here if it is tiny, else in a compute process."""
-        terms = terms_of(request)
+        terms = terms_of(request, owner_of(request), quota_of(request))
         body = await read_body(request, self.settings)
         started, left_s = time.monotonic(), self.settings.deadline_s
         if body.length <= self.settings.inline_body_bytes:
@@ -103,6 +109,14 @@ class Service:
             return self.inline.answer(name, call, entry, terms)
         except Exception as error:
             raise translate(error) or error from error
+
+    @property
+    def ledger(self) -> Ledger | None:
+        """The quotas; None where no keys are asked for."""
+        return self.evaluator.meter.ledger
+
+    async def functions(self, limit: int, place: tuple[float, str], owner: str) -> tuple[bytes, str | None]:
+        return await asyncio.to_thread(listing, self.store, owner, limit, place)
 
     async def document(self, name: str, owner: str = ANYBODY) -> bytes:
         return await asyncio.to_thread(self.evaluator.document, name, owner)
