@@ -3,8 +3,8 @@
     {"name": "ada", "id": "0f3a...", "sha256": "9c1d...", "role": "user", "created": "2026-11-21T17:00:00Z",
      "expires": "2027-02-19T17:00:00Z", "quota": 60000, "burst": 60000}
 
-A key reads `hesse_<id>_<secret>`; the secret has 192 random bits, so that a plain hash of it cannot be searched. The name
-is the owner: two keys of one name, an old and a new one say, see the same functions and share one quota.
+A key reads `hesse_<id>_<secret>`; the secret has 192 random bits, so that a plain hash of it cannot be searched. The
+name is the owner: two keys of one name, an old and a new one say, see the same functions and share one quota.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ class Ledger:
         return self._level(quota, self._offset(quota.owner, is_kept=False))
 
     def take(self, quota: Quota, units: float, at_least: float = 0.0) -> float | None:
-        """Take `units` if they are there. Else take what there is of `at_least`, and return the level that was found.
+        """Take `units` if they are there. Else take what there is of `at_least`, and return what is left.
 
         Measured: 5 us.
         """
@@ -102,7 +102,7 @@ class Ledger:
                 STATE.pack_into(self._map, offset, level - taken, self._clock())
             finally:
                 fcntl.flock(self._file, fcntl.LOCK_UN)
-        return None if units <= level else level
+        return None if units <= level else level - taken
 
     def _level(self, quota: Quota, offset: int | None) -> float:
         if offset is None:
