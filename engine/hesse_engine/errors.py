@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 
@@ -22,7 +23,7 @@ class HesseError(Exception):
     """An error with a stable `code`; `str(error)` says what was given, what is allowed and what to do."""
 
     request_id: str | None = None  # of the request that was answered with it, set by the client
-    retry_after_s: int | None = None  # when to try again, where whoever raises it knows
+    retry_after_s: float | None = None  # how long to wait before the same request may succeed; infinity: it never will
 
     def __init__(
         self,
@@ -43,10 +44,11 @@ class HesseError(Exception):
 
     @property
     def is_retryable(self) -> bool:
-        return self.status in (429, 503, 504)
+        return self.status in (429, 503, 504) and self.retry_after_s != math.inf
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return rebuild, (self.code, self.message, self.hint, self.pointer, self.node)
+        made = rebuild, (self.code, self.message, self.hint, self.pointer, self.node)
+        return made if self.retry_after_s is None else (*made, {"retry_after_s": self.retry_after_s})
 
 
 class GraphError(HesseError, ValueError):
@@ -125,12 +127,13 @@ _declare(StateError, 408, "body-timeout")
 _declare(StateError, 503, "busy", "not-ready", "worker-died", "store-unavailable")
 _declare(StateError, 503, "draining")
 _declare(StateError, 500, "internal")
-_declare(StateError, 429, "too-many-requests")
-_declare(StateError, 503, "shared-memory-full")
-_declare(LimitError, 413, "memory-exceeded")
+_declare(LimitError, 413, "too-much-work", "function-too-large", "memory-exceeded", "inflated-too-large")
 _declare(InputError, 400, "bad-frame", "bad-encoding", "bad-archive")
-_declare(LimitError, 413, "inflated-too-large")
+_declare(StateError, 401, "unauthorized")
+_declare(StateError, 403, "forbidden")
 _declare(StateError, 406, "not-acceptable")
+_declare(StateError, 429, "over-quota", "too-many-requests")
+_declare(StateError, 503, "shared-memory-full")
 
 
 def rebuild(

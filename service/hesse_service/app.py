@@ -15,6 +15,7 @@ from hesse_service import direct, logs, metrics, openapi, problems, routes, trac
 from hesse_service.bodies import Disconnected
 from hesse_service.journal import Journal
 from hesse_service.lifecycle import Lifecycle
+from hesse_service.security import Gate
 from hesse_service.service import Service
 from hesse_service.settings import Settings
 from hesse_service.telemetry import Envelope
@@ -61,6 +62,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     openapi.install(app)
     app.add_exception_handler(Disconnected, _on_disconnect)
     direct.install(app, tag=routes.OPERATIONS)
+    if chosen.keys_file is not None:
+        app.add_middleware(Gate, settings=chosen)
     app.add_middleware(
         Envelope, allowed_origins=chosen.allowed_origins, journal=journal, lifecycle=lifecycle, tracer=tracer
     )

@@ -15,6 +15,7 @@ from hesse_engine.derivatives import DERIVATIVES
 from hesse_engine.errors import HesseError, InputError, LimitError, StateError
 from hesse_engine.frontends.expression import parse as parse_expression
 from hesse_engine.ir.graph import DTYPES, Array, DType, Graph, Shape
+from hesse_engine.ir.party import serve
 from hesse_engine.ir.show import graph_id
 from hesse_engine.ir.wire import graph_from_json, graph_to_json, ids_as_sent
 from hesse_engine.options import Options
@@ -22,6 +23,8 @@ from hesse_engine.row_blocks import RowBlocks, prepare_rows
 from hesse_service import codec, media
 from hesse_service.cache import Cache
 from hesse_service.exchange import JSON, Terms
+from hesse_service.limits import check_plan
+from hesse_service.quotas import BASE, FILE, NODE, Ledger, Meter, cost_of
 from hesse_service.schemas import (
     ByExpression,
     ByGraph,
@@ -59,6 +62,8 @@ class Entry:
     options: Options
     dtypes: tuple[str, ...]
     prepare_s: float
+    units: float  # what a call costs, without planning
+    planning_units: float  # what planning it costs
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,12 @@ class Evaluator:
         self.entries: Cache[Entry] = Cache(settings.prepared_functions, settings.prepared_bytes)
         self._blocks: Cache[tuple[Graph, RowBlocks]] = Cache(KEPT_BLOCKS, settings.prepared_bytes)
         self._defaults = codec.decode_options(OptionsModel(), settings)
+        self.meter = Meter(None if settings.keys_file is None else Ledger(store.path.with_name(FILE)))
+
+    def close(self) -> None:
+        self.store.close()
+        if self.meter.ledger is not None:
+            self.meter.ledger.close()
 
     # ---- one method a kind of request -------------------------------------------------------------------------------
     def answer(
@@ -120,6 +131,8 @@ class Evaluator:
         """`operation` at the inputs; `entry` is given by who looked it up before."""
         started = time.perf_counter()
         row = DERIVATIVES[operation]
+        is_charged = False
+        serve(terms.owner)
         try:
             options = codec.sized(self._options(call.options), call) if entry is None else entry.options
             limit = self.settings.max_elements
@@ -131,12 +144,18 @@ class Evaluator:
             if entry is None:
                 entry, was_prepared = self._entry(operation, call.function, arrays or (), options, terms.owner)
             planned = time.perf_counter()
+            is_charged = True
+            is_planned = isinstance(call.function, ById) and was_prepared
+            planning = 0.0 if is_planned else entry.planning_units
+            self.meter.charge(terms.quota, entry.units, planning)
             if arrays is None:
                 arrays = codec.decode_inputs(call.inputs, entry.dtypes, limit)
             ready = time.perf_counter()
             self._check_guards(entry.graph, arrays, options.batch)
             result = entry.prepared(arrays, v, weights)
         except HesseError as error:
+            if not is_charged:
+                self.meter.charge_failed(terms.quota, time.perf_counter() - started)
             raise self._located(error, call.function) from error
         computed = time.perf_counter()
         written = media.write(result, row.is_pair, options.aux > 0, terms.formats.answer)
@@ -196,7 +215,9 @@ class Evaluator:
         try:
             options, signatures = _planned(self._options(request.options), request)
             graph = self._graph(request.function, signatures, terms.owner)
+            serve(terms.owner)
             plan = prepare(graph, request.operation, options).plan
+            self.meter.charge(terms.quota, BASE, NODE * len(graph.builder.nodes))
         except HesseError as error:
             raise codec.located(error, _kind(request.function)) from error
         return Answer([codec.encode({"plan": plan.as_dict(), "text": str(plan)})])
@@ -205,6 +226,7 @@ class Evaluator:
         request = codec.validate(FunctionRequest, value)
         try:
             graph = self._graph(request.function, request.inputs, terms.owner)
+            self.meter.charge(terms.quota, BASE, NODE * len(graph.builder.nodes))
         except HesseError as error:
             raise codec.located(error, _kind(request.function)) from error
         name = graph_id(graph)
@@ -239,6 +261,8 @@ class Evaluator:
 
     def warm(self, key: HotKey) -> Entry:
         """Prepare a computation by id."""
+        serve(key.owner)
+
         def graph_of() -> Graph:
             return self._read(self._stored(key.owner, key.function))
 
@@ -277,8 +301,10 @@ class Evaluator:
         started = time.perf_counter()
         graph = graph_of()
         prepared, dtypes = prepare(graph, operation, options), tuple([str(n.dtype) for n in graph.inputs])
-        entry = Entry(graph, prepared, options, dtypes, time.perf_counter() - started)
+        check_plan(prepared.plan, self.settings)
         builder = graph.builder
+        planning = NODE * len(builder.nodes)
+        entry = Entry(graph, prepared, options, dtypes, time.perf_counter() - started, cost_of(prepared.plan), planning)
         self.entries.put(key, entry, builder.constant_bytes + NODE_BYTES * len(builder.nodes))
         return entry, False
 

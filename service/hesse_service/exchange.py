@@ -11,6 +11,7 @@ from hesse_engine.errors import StateError
 from hesse_engine.ir import frames
 from hesse_service.compression import CODINGS
 from hesse_service.journal import exchange_of
+from hesse_service.quotas import Quota
 
 JSON = "application/json"
 FRAME = frames.MEDIA_TYPE
@@ -59,6 +60,7 @@ class Terms:
         header_length: what `Inference-Header-Content-Length` says, or None.
         query: the query of the URL, where the body is a bare array or an archive of them.
         traceparent: its place in a W3C trace.
+        quota: what its computing is charged to; None: nothing.
     """
 
     owner: str = ANYBODY
@@ -67,6 +69,7 @@ class Terms:
     header_length: str | None = None
     query: str = ""
     traceparent: str = ""
+    quota: Quota | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -75,7 +78,9 @@ class Terms:
         return not (formats.coding or formats.is_coded or formats.media in (NPY, NPZ) or formats.answer in (NPY, NPZ))
 
 
-def terms_of(request: Request, owner: str = ANYBODY, offers: tuple[str, ...] = TENSORS) -> Terms:
+def terms_of(
+    request: Request, owner: str = ANYBODY, quota: Quota | None = None, offers: tuple[str, ...] = TENSORS
+) -> Terms:
     """The terms that the headers state.
 
     Args:
@@ -89,7 +94,7 @@ def terms_of(request: Request, owner: str = ANYBODY, offers: tuple[str, ...] = T
                        given.get(ACCEPT_ENCODING, ""), offers)
     query = request.scope["query_string"].decode("latin-1") if formats.media in (NPY, NPZ) else ""
     trace = exchange_of(request.scope).trace.header
-    return Terms(owner, formats, request_id_of(request), given.get(HEADER_LENGTH), query, trace)
+    return Terms(owner, formats, request_id_of(request), given.get(HEADER_LENGTH), query, trace, quota)
 
 
 def accepted_of(request: Request, offers: tuple[str, ...]) -> Formats:

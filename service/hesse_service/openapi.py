@@ -39,10 +39,15 @@ MODELS: tuple[type[BaseModel], ...] = (
     schemas.PlanAnswer,
     schemas.FunctionAnswer,
     schemas.FunctionDocument,
+    schemas.FunctionList,
     schemas.OpsAnswer,
     schemas.Status,
     schemas.Problem,
 )
+SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, where the server asks for keys."},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same in a header of its own."},
+}
 REF = "#/components/schemas/{model}"
 
 
@@ -76,7 +81,8 @@ def install(app: FastAPI) -> None:
                 tags=app.openapi_tags,
             )
             _, definitions = models_json_schema([(m, "validation") for m in MODELS], ref_template=REF)
-            made["components"] = {"schemas": dict(sorted(definitions["$defs"].items()))}
+            made["components"] = {"schemas": dict(sorted(definitions["$defs"].items())), "securitySchemes": SCHEMES}
+            made["security"] = [{}, *[{name: []} for name in SCHEMES]]  # a server without keys asks for none
             _drop_default_errors(made)
             app.openapi_schema = made
         return app.openapi_schema

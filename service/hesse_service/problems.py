@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from typing import Any
 
@@ -56,9 +57,11 @@ def problem_response(error: HesseError, exchange: Exchange, headers: dict[str, s
     """The answer to a request that failed, noted in its record."""
     exchange.code = error.code
     headers = dict(headers or {})
-    after_s = error.retry_after_s or RETRY_AFTER_S.get(error.code)
-    if after_s is not None:
-        headers["Retry-After"] = str(after_s)
+    wait_s = RETRY_AFTER_S.get(error.code) if error.retry_after_s is None else error.retry_after_s
+    if wait_s is not None and wait_s < math.inf:
+        headers["Retry-After"] = str(max(1, math.ceil(wait_s)))
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     if error.code == "draining":
         headers["Connection"] = "close"
     if exchange.seconds is not None:

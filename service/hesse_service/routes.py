@@ -11,14 +11,16 @@ from hesse_engine import derivatives
 from hesse_engine.derivatives import DERIVATIVES, Derivative
 from hesse_engine.ir import rows
 from hesse_engine.ir.wire import FORMAT
-from hesse_service import codec, examples, schemas
+from hesse_service import codec, examples, listing, schemas
 from hesse_service.exchange import JSON
 from hesse_service.openapi import answers, body
 from hesse_service.problems import declared
 from hesse_service.responses import of_document
+from hesse_service.security import owner_of
 from hesse_service.service import Service
 
-CALL_ERRORS = (400, 403, 404, 406, 408, 409, 413, 415, 422, 500, 503, 504)
+CALL_ERRORS = (400, 401, 403, 404, 406, 408, 409, 413, 415, 422, 429, 500, 503, 504)
+KEYED = (401, 403, 429, 500)
 OPERATIONS = "operations"  # the tag of what computes
 FunctionId = Annotated[
     str, Path(alias="id", description="The function's id.", json_schema_extra={"pattern": schemas.ID})
@@ -29,6 +31,7 @@ def install(app: FastAPI) -> None:
     for row in DERIVATIVES.values():
         _add_operation(app, row)
     _add_functions(app)
+    _add_list(app)
     _add_about(app)
     _add_health(app)
     _add_metrics(app)
@@ -70,11 +73,12 @@ def _add_functions(app: FastAPI) -> None:
     async def describe(request: Request, name: FunctionId) -> Response:
         """A registered function: inputs, outputs and graph."""
         service = _service(request)
-        return await of_document(request, await service.document(name), service.settings.compress_bytes)
+        document = await service.document(name, owner_of(request))
+        return await of_document(request, document, service.settings.compress_bytes)
 
     async def delete(request: Request, name: FunctionId) -> Response:
         """Forget a registered function."""
-        await _service(request).delete(name)
+        await _service(request).delete(name, owner_of(request))
         return Response(status_code=204)
 
     shared: dict[str, Any] = {"tags": ["functions"], "response_model": None}
@@ -105,7 +109,7 @@ def _add_functions(app: FastAPI) -> None:
         operation_id="describe",
         summary="Describe a registered function.",
         **shared,
-        responses=answers(schemas.FunctionDocument, 403, 404, 406, 500, 503),
+        responses=answers(schemas.FunctionDocument, *KEYED, 404, 406, 503),
     )
     app.add_api_route(
         "/v1/functions/{id}",
@@ -115,7 +119,33 @@ def _add_functions(app: FastAPI) -> None:
         status_code=204,
         summary="Delete a registered function.",
         **shared,
-        responses=declared(403, 404, 500, 503),
+        responses=declared(*KEYED, 404, 503),
+    )
+
+
+def _add_list(app: FastAPI) -> None:
+    async def functions(request: Request) -> Response:
+        """The registered functions, oldest first. The next page is at the path `next`; the last page has none."""
+        limit, place = listing.asked(request.query_params, len(request.query_params.multi_items()))
+        page, following = await _service(request).functions(limit, place, owner_of(request))
+        headers = None if following is None else {"Link": f'<{following}>; rel="next"'}
+        return Response(page, headers=headers, media_type=JSON)
+
+    count = {"type": "integer", "minimum": 1, "maximum": listing.MOST, "default": listing.USUAL}
+    app.add_api_route(
+        "/v1/functions",
+        functions,
+        methods=["GET"],
+        operation_id="functions",
+        summary="List the registered functions.",
+        tags=["functions"],
+        response_model=None,
+        responses=answers(schemas.FunctionList, *KEYED, 422, 503),
+        openapi_extra={"parameters": [
+            {"name": "limit", "in": "query", "schema": count, "description": "Functions of a page."},
+            {"name": "after", "in": "query", "schema": {"type": "string", "pattern": schemas.CURSOR},
+             "description": "Where the page starts: as the link next of the page before has it."},
+        ]},
     )
 
 
@@ -135,7 +165,7 @@ def _add_about(app: FastAPI) -> None:
         summary="List ops, operations and limits.",
         tags=["about"],
         response_model=None,
-        responses=answers(schemas.OpsAnswer, 403, 406, 500),
+        responses=answers(schemas.OpsAnswer, *KEYED, 406),
     )
 
 
@@ -146,6 +176,8 @@ PUBLIC_LIMITS = (
     "max_rank",
     "max_elements",
     "max_memory_bytes",
+    "max_flops",
+    "max_result_bytes",
     "max_threads",
     "deadline_s",
 )

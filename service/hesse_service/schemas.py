@@ -16,6 +16,7 @@ from hesse_engine.options import APIS, HESSIAN_STRATEGIES, JACOBIAN_STRATEGIES, 
 
 NAME = r"^[A-Za-z_][A-Za-z0-9_.\-]{0,127}$"
 ID = r"^[0-9a-f]{64}$"
+CURSOR = r"^[A-Za-z0-9_-]{54}$"
 MAX_INPUTS = 1_000
 MAX_EXPRESSION = 65_536
 MAX_CHOSEN = 1_000_000  # rows or columns
@@ -268,6 +269,21 @@ class FunctionDocument(FunctionAnswer):
     """A registered function with its graph."""
 
     function: ByGraph
+
+
+class ListedFunction(FunctionAnswer):
+    """A function of a list."""
+
+    bytes: int = Field(description="Size of its graph [bytes].")
+    created: str = Field(description="When it was registered, RFC 3339.")
+    used: str = Field(description="When it was used last, to about a minute, RFC 3339.")
+
+
+class FunctionList(Model):
+    """A page of registered functions."""
+
+    functions: list[ListedFunction]
+    next: str | None = Field(description="Path of the next page; null on the last one.")
 
 
 class OpsAnswer(Model):

@@ -14,6 +14,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from hesse_engine.backend.device import available_threads
+from hesse_service import keys
 from hesse_service.lifecycle import CUT_S, ignored
 from hesse_service.logs import log_config
 from hesse_service.settings import Settings
@@ -32,8 +33,16 @@ def serve(
         workers: server processes, each with its own compute processes; the cores are divided among them unless
             HESSE_COMPUTE_PROCESSES says otherwise.
         app: another application under the same settings, to measure this one beside it.
+
+    Raises:
+        SystemExit: the keys file cannot be used.
     """
     settings = Settings()
+    if settings.keys_file is not None:
+        try:
+            keys.load(settings.keys_file)
+        except keys.KeysFileError as error:
+            raise SystemExit(f"hesse serve: {error}") from None
     os.environ["HESSE_LOG_LEVEL"] = log_level  # read by the compute processes
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ignored)  # a server answers them itself; what it raises again ends nothing

@@ -23,7 +23,10 @@ from hesse_service.exchange import ANYBODY, DOCUMENT, TENSORS, Terms, terms_of
 from hesse_service.inline import Inline
 from hesse_service.journal import Exchange, exchange_of
 from hesse_service.lifecycle import Lifecycle, draining, end_children
+from hesse_service.listing import listing
+from hesse_service.quotas import Ledger
 from hesse_service.schemas import CallRequest
+from hesse_service.security import Keyring, owner_of, quota_of, require_operator
 from hesse_service.settings import Settings
 from hesse_service.workers import Reply, Work, Workers, deadline_exceeded
 
@@ -44,6 +47,7 @@ class Service:
         store_path = self.data_dir / STORE
         self.store = open_store(settings, store_path)
         self.evaluator = Evaluator(settings, self.store)
+        self.keyring = None if settings.keys_file is None else Keyring(settings.keys_file)
         self.inline = Inline(self.evaluator)
         self.workers = Workers(settings, store_path, metrics.Processes())
         self._is_warm = False
@@ -53,6 +57,8 @@ class Service:
     async def start(self) -> None:
         await self.workers.start()
         self._tasks = [asyncio.create_task(self._warm_up()), asyncio.create_task(self.workers.mend())]
+        if self.keyring is not None:
+            self._tasks.append(asyncio.create_task(self.keyring.watch()))
 
     async def _warm_up(self) -> None:
         """Load the VM here after a compute process did: then it comes from the disk cache, without compiling."""
@@ -85,7 +91,8 @@ class Service:
             work.cancel()
 
     def guard_metrics(self, request: Request) -> None:
-        """Whether the sender may read the metrics: everybody may, where no keys are asked for."""
+        """Raises `StateError` (`forbidden`) unless the sender may read the metrics."""
+        require_operator(request)
 
     def abandon(self) -> None:
         """End what would outlive this process, without waiting for anything."""
@@ -98,7 +105,7 @@ class Service:
             task.cancel()
         await self.workers.close()
         self.inline.close()
-        self.store.close()
+        self.evaluator.close()
         if self._is_private:
             shutil.rmtree(self.data_dir, ignore_errors=True)
 
@@ -106,7 +113,8 @@ class Service:
     async def answer(self, kind: str, name: str, request: Request) -> Response:
         """Answer a request that carries a body: here if it is tiny, else in a compute process."""
         exchange = exchange_of(request.scope)
-        terms = terms_of(request, offers=TENSORS if kind == "call" else DOCUMENT)
+        offers = TENSORS if kind == "call" else DOCUMENT
+        terms = terms_of(request, owner_of(request), quota_of(request), offers)
         exchange.owner = terms.owner
         body = await read_body(request, self.settings)
         exchange.body_bytes, parsing = body.length, time.perf_counter()
@@ -146,6 +154,13 @@ class Service:
         except Exception as error:
             raise translate(error) or error from error
 
+    @property
+    def ledger(self) -> Ledger | None:
+        """The quotas; None where no keys are asked for."""
+        return self.evaluator.meter.ledger
+
+    async def functions(self, limit: int, place: tuple[float, str], owner: str) -> tuple[bytes, str | None]:
+        return await asyncio.to_thread(listing, self.store, owner, limit, place)
     async def _until_gone(self, request: Request, running: Coroutine[Any, Any, T]) -> T:
         """What `running` gives. It is cancelled when the client goes away first, or draining takes too long."""
         work = asyncio.create_task(running)

@@ -25,10 +25,15 @@ class Settings(BaseSettings):
     )
     threads: int = Field(default=1, ge=1, le=1024, description="Threads of a computation that asks for none [count].")
     max_threads: int = Field(
-        default_factory=available_threads, ge=1, le=1024, description="Most threads a computation may ask for [count]."
+        default_factory=available_threads,
+        ge=1,
+        le=1024,
+        description="Most threads a computation may ask for [count] -> bad-option.",
     )
     queue_length: int = Field(
-        default=64, ge=0, description="Requests that may wait for a compute process; more get 503 busy [count]."
+        default=64,
+        ge=0,
+        description="Requests that may wait for a compute process [count] -> busy.",
     )
     queue_share: float = Field(
         default=0.5,
@@ -57,9 +62,13 @@ class Settings(BaseSettings):
     deadline_s: float = Field(
         default=60.0,
         gt=0,
-        description="Longest a request may take, waiting included; options.deadline_s may lower it [s].",
+        description="Longest a request may take, waiting included; options.deadline_s may lower it [s] -> "
+        "deadline-exceeded.",
     )
-    body_timeout_s: float = Field(default=30.0, gt=0, description="Longest a request body may take to arrive [s].")
+    body_timeout_s: float = Field(
+        default=30.0, gt=0,
+        description="Longest a request body may take to arrive [s] -> body-timeout.",
+    )
     inline_s: float = Field(
         default=200e-6,
         ge=0,
@@ -67,7 +76,7 @@ class Settings(BaseSettings):
     )
 
     # ---- sizes
-    max_body_bytes: int = Field(default=64 * MIB, ge=1, description="Largest request body [bytes].")
+    max_body_bytes: int = Field(default=64 * MIB, ge=1, description="Largest request body [bytes] -> body-too-large.")
     inline_body_bytes: int = Field(
         default=16 * KIB, ge=0, description="Largest body that is parsed on the event loop [bytes]."
     )
@@ -79,18 +88,45 @@ class Settings(BaseSettings):
     )
     max_inflated_bytes: int = Field(
         default=256 * MIB, ge=1,
-        description="Largest request body or npz archive once inflated; more get inflated-too-large [bytes].",
+        description="Largest request body or npz archive once inflated [bytes] -> inflated-too-large.",
     )
     compress_bytes: int = Field(
         default=1 * KIB, ge=0, description="JSON answers from this size on are compressed where asked for [bytes]."
     )
-    max_nodes: int = Field(default=200_000, ge=1, description="Nodes of one function, derivatives included [count].")
-    max_rank: int = Field(default=32, ge=1, le=64, description="Axes of one tensor [count].")
-    max_elements: int = Field(default=1 << 28, ge=1, description="Elements of one tensor of a function [count].")
+    max_nodes: int = Field(
+        default=200_000,
+        ge=1,
+        description="Nodes of one function, derivatives included [count] -> too-many-nodes.",
+    )
+    max_rank: int = Field(default=32, ge=1, le=64, description="Axes of one tensor [count] -> rank-too-high.")
+    max_elements: int = Field(
+        default=1 << 28,
+        ge=1,
+        description="Elements of one tensor of a function [count] -> too-many-elements.",
+    )
     max_memory_bytes: int = Field(
         default=2 * GIB,
         ge=1,
-        description="Predicted memory of one computation; options.max_memory_bytes may lower it [bytes].",
+        description="Predicted memory of one computation; options.max_memory_bytes may lower it [bytes] -> "
+        "over-memory-budget.",
+    )
+
+    max_flops: int = Field(
+        default=10**13, ge=1, description="Predicted work of one computation [flops] -> too-much-work."
+    )
+    max_result_bytes: int = Field(
+        default=1 * GIB, ge=1, description="Predicted result of one computation [bytes] -> result-too-large."
+    )
+
+    # ---- who may ask
+    keys_file: Path | None = Field(
+        default=None,
+        description="File of API keys, made by hesse keys; unset: no keys are asked for, and all share all functions.",
+    )
+    key_concurrency: int = Field(
+        default=64,
+        ge=1,
+        description="Requests of the keys of one owner at a time in a server process [count] -> too-many-requests.",
     )
 
     # ---- matrices in blocks of rows (options.stream)
@@ -110,10 +146,13 @@ class Settings(BaseSettings):
         description="Where registered functions are stored; unset: a private folder that ends with the server.",
     )
     store_functions: int = Field(
-        default=10_000, ge=1, description="Registered functions kept, least recently used go [count]."
+        default=10_000, ge=1, description="Registered functions kept of each owner, least recently used go [count]."
     )
     store_bytes: int = Field(
-        default=1 * GIB, ge=1, description="Registered functions kept, least recently used go [bytes]."
+        default=1 * GIB,
+        ge=1,
+        description="Registered functions kept of each owner, least recently used go; one larger is refused [bytes] -> "
+        "function-too-large.",
     )
     prepared_functions: int = Field(default=512, ge=1, description="Prepared computations kept per process [count].")
     prepared_bytes: int = Field(default=256 * MIB, ge=1, description="Prepared computations kept per process [bytes].")

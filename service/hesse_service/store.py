@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from hesse_engine.errors import StateError
+from hesse_engine.errors import LimitError, StateError
 
 T = TypeVar("T")
 TOUCH_S = 60.0  # the time of last use is written at most this often per function and process
@@ -19,9 +19,12 @@ BUSY_S = 5.0
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS functions (
     owner TEXT NOT NULL, id TEXT NOT NULL, bytes INTEGER NOT NULL, used REAL NOT NULL,
-    signature BLOB NOT NULL, graph BLOB NOT NULL, PRIMARY KEY (owner, id));
+    signature BLOB NOT NULL, graph BLOB NOT NULL, created REAL NOT NULL DEFAULT 0, PRIMARY KEY (owner, id));
 CREATE INDEX IF NOT EXISTS by_use ON functions (owner, used, bytes);
 """
+CREATED = "ALTER TABLE functions ADD COLUMN created REAL NOT NULL DEFAULT 0"  # for files made before there was one
+BY_AGE = "CREATE INDEX IF NOT EXISTS by_age ON functions (owner, created, id)"
+Listed = tuple[str, bytes, int, float, float]  # id, signature, bytes, created, used
 
 
 class Store:
@@ -42,20 +45,28 @@ class Store:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         db.executescript(SCHEMA)
+        if "created" not in [row[1] for row in db.execute("PRAGMA table_info(functions)")]:
+            with contextlib.suppress(sqlite3.OperationalError):  # another process was faster
+                db.execute(CREATED)
+        db.execute(BY_AGE)
         return db
 
     def put(self, owner: str, name: str, signature: bytes, graph: bytes) -> None:
         """Store `graph` under `name` with its described inputs and outputs; again only renews its time of use."""
         if len(graph) > self.max_bytes:
-            raise StateError("store-unavailable", f"The store holds {self.max_bytes} bytes; the function needs more.")
+            raise LimitError("function-too-large", f"The store holds {self.max_bytes} bytes of functions of one owner; "
+                                                   "this function has more.",
+                             hint="Send the function itself with each request.")
+
+        now = time.time()
 
         def write() -> None:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 self._db.execute(
-                    "INSERT INTO functions VALUES (?, ?, ?, ?, ?, ?) "
-                    "ON CONFLICT (owner, id) DO UPDATE SET used = excluded.used",
-                    (owner, name, len(graph), time.time(), signature, graph),
+                    "INSERT INTO functions (owner, id, bytes, used, signature, graph, created) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (owner, id) DO UPDATE SET used = excluded.used",
+                    (owner, name, len(graph), now, signature, graph, now),
                 )
                 self._evict(owner, name)
                 self._db.execute("COMMIT")
@@ -90,6 +101,12 @@ class Store:
     def _select(self, query: str, owner: str, name: str) -> bytes | None:
         row = self._guarded(lambda: self._db.execute(query, (owner, name)).fetchone())
         return None if row is None else bytes(row[0])
+
+    def page(self, owner: str, count: int, created: float, name: str) -> list[Listed]:
+        """Up to `count` functions of the owner, oldest first, that come after the one `name`, created then."""
+        return self._guarded(lambda: self._db.execute(
+            "SELECT id, signature, bytes, created, used FROM functions WHERE owner = ? AND (created, id) > (?, ?) "
+            "ORDER BY created, id LIMIT ?", (owner, created, name, count)).fetchall())
 
     def has(self, owner: str, name: str) -> bool:
         """Measured: 7 us."""

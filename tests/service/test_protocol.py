@@ -305,3 +305,10 @@ def test_an_unexpected_exception_tells_nothing(caplog: pytest.LogCaptureFixture)
     assert (members["code"], members["request_id"]) == ("internal", "abc")
     assert "secret" not in str(sent)
     assert "the secret" in caplog.text
+
+
+def test_without_a_keys_file_no_key_is_asked_for(client: httpx2.Client) -> None:
+    body = {"function": {"expression": "sum(x**2)"}, "inputs": [[1.0, 2.0]]}
+    response = client.post("/v1/value", json=body, headers={"Authorization": "Bearer whatever"})
+    assert response.status_code == 200
+    assert "ratelimit" not in response.headers

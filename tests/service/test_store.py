@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hesse_engine.errors import StateError
+from hesse_engine.errors import LimitError, StateError
 from hesse_service.cache import Cache
 from hesse_service.store import Store
 
@@ -49,9 +49,9 @@ def test_bounded_by_bytes(tmp_path: Path) -> None:
     store.put("", "a", b"", b"x" * 60)
     store.put("", "b", b"", b"x" * 60)
     assert [store.has("", n) for n in "ab"] == [False, True]
-    with pytest.raises(StateError, match="100 bytes") as caught:
+    with pytest.raises(LimitError, match="100 bytes") as caught:
         store.put("", "c", b"", b"x" * 101)
-    assert caught.value.code == "store-unavailable"
+    assert caught.value.code == "function-too-large"
     assert store.has("", "b")
     store.close()
 

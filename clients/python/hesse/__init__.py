@@ -29,6 +29,7 @@ from hesse.errors import (
     TransportTimeoutError,
 )
 from hesse.function import Function
+from hesse.listed import RegisteredFunction
 from hesse.loops import fori_loop, scan
 from hesse.plans import Plan
 
@@ -92,6 +93,7 @@ __all__ = [
     "HesseWarning",
     "PerformanceWarning",
     "Plan",
+    "RegisteredFunction",
     "TransportError",
     "TransportTimeoutError",
     "cond",

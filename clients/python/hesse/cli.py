@@ -1,6 +1,9 @@
 """The command `hesse`.
 
     hesse serve --host 127.0.0.1 --port 8000 --workers 1
+    hesse keys add NAME --expires 90d --quota 60000
+    hesse keys list
+    hesse keys revoke ID
     hesse version
 """
 
@@ -20,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.command == "version":
         print(__version__)
         return 0
-    return _serve(chosen)
+    return _keys(chosen) if chosen.command == "keys" else _serve(chosen)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -35,8 +38,25 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--log-level", default=os.environ.get("HESSE_LOG_LEVEL", "INFO").upper(),
                        choices=("DEBUG", "INFO", "WARNING", "ERROR"), type=str.upper,
                        help="least severe messages logged (default: HESSE_LOG_LEVEL, or INFO)")
+    _add_keys(commands.add_parser("keys", help="make, list and revoke API keys",
+                                  description="Make, list and revoke API keys: hashes in a file that servers read."))
     commands.add_parser("version", help="print the version")
     return parser
+
+
+def _add_keys(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--file", help="the keys file (default: HESSE_KEYS_FILE)")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="action")
+    add = actions.add_parser("add", help="make a key and print it, this once")
+    add.add_argument("name", help="whose it is; keys of one name share functions and quota")
+    add.add_argument("--expires", metavar="TIME", help="lifetime, as 90d, 12h or 30m (default: for ever)")
+    add.add_argument("--quota", type=int, metavar="UNITS", help="cost units a minute (default: no quota)")
+    add.add_argument("--burst", type=int, metavar="UNITS", help="most units saved up (default: the quota)")
+    add.add_argument("--role", default="user", choices=("user", "operator"), help="operators may read metrics")
+    actions.add_parser("list", help="list keys, without secrets")
+    actions.add_parser("revoke", help="revoke a key").add_argument("id", help="its id, as list shows it")
+    for action in (add, *[actions.choices[name] for name in ("list", "revoke")]):
+        action.add_argument("--file", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def _port(text: str) -> int:
@@ -57,11 +77,23 @@ def _serve(chosen: argparse.Namespace) -> int:
     try:
         from hesse_service.server import serve
     except ModuleNotFoundError as error:
-        print(f"hesse serve needs {error.name}, which is not installed. Install the service: "
-              "pip install 'hesse[service]'", file=sys.stderr)
-        return 2
+        return _absent("serve", error)
     serve(chosen.host, chosen.port, chosen.workers, chosen.log_level)
     return 0
+
+
+def _keys(chosen: argparse.Namespace) -> int:
+    try:
+        from hesse_service.keys_command import run
+    except ModuleNotFoundError as error:
+        return _absent("keys", error)
+    return run(chosen)
+
+
+def _absent(command: str, error: ModuleNotFoundError) -> int:
+    print(f"hesse {command} needs {error.name}, which is not installed. Install the service: "
+          "pip install 'hesse[service]'", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

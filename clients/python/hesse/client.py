@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from hesse.errors import TransportError, TransportTimeoutError
 from hesse.func import Func
 from hesse.function import Function
 from hesse.functional import Functional
+from hesse.listed import RegisteredFunction, converse_describe, converse_forget, converse_page
 from hesse.planning import planned
 from hesse.protocol import (
     Call,
@@ -33,7 +34,7 @@ from hesse.protocol import (
     converse,
     converse_plan,
 )
-from hesse_engine.errors import InputError
+from hesse_engine.errors import InputError, StateError
 
 if TYPE_CHECKING:
     import httpx2
@@ -47,7 +48,7 @@ class Server:
     """Where a service is and how it is spoken to; `registered` are the functions that it was sent."""
 
     base_url: str
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)  # the key is among them
     retries: int
     timeout: Any
     wire: Wire
@@ -73,10 +74,19 @@ def _server(base_url: str, api_key: str | None, timeout: Any, retries: int, is_o
     check_compression(wire.compression)
     headers = {**wire.headers, "User-Agent": f"hesse-python/{__version__}"}
     if api_key is not None:
-        headers["Authorization"] = f"Bearer {api_key}"
+        headers["Authorization"] = f"Bearer {_checked(api_key)}"
     if timeout is None and is_own:
         timeout = httpx2.Timeout(READ_S, connect=CONNECT_S)
     return Server(url, headers, retries, timeout, wire)
+
+
+def _checked(api_key: str) -> str:
+    """The key without the blanks around it; what else no header can carry is refused here, where it is not repeated."""
+    found = api_key.strip()
+    if not found or not found.isascii() or not found.isprintable() or " " in found:
+        raise InputError("bad-option", "The API key is empty, or has characters that no key has.",
+                         hint="Give it as `hesse keys add` printed it: hesse_<id>_<secret>.")
+    return found
 
 
 def _setting(value: str | None, name: str, default: str | None) -> str | None:
@@ -151,6 +161,40 @@ class Client:
     def plan(self, f: Callable[..., Any], inputs: Any, operation: str = "hessian", **options: Any) -> Any:
         """`hesse.plan` over this client."""
         return self.send_plan(planned(f, inputs, operation, **options))
+
+    def functions(self) -> Iterator[RegisteredFunction]:
+        """The functions that the service keeps for this client's key, oldest first; asked for page by page."""
+        path: str | None = None
+        while self.embedded is None:
+            page = self._perform(converse_page(path, self._server.retries))
+            yield from page.functions
+            path = page.next
+            if path is None:
+                return
+
+    def describe(self, id: str) -> RegisteredFunction:
+        """A function that the service keeps, with its graph.
+
+        Raises:
+            RuntimeError: `unknown-function`.
+        """
+        self._check_kept()
+        found: RegisteredFunction = self._perform(converse_describe(id, self._server.retries))
+        return found
+
+    def forget(self, id: str) -> None:
+        """Have the service delete a function; a `hesse.function` that is called again sends it again.
+
+        Raises:
+            RuntimeError: `unknown-function`.
+        """
+        self._check_kept()
+        self._perform(converse_forget(id, self._server.retries))
+        self._server.registered.discard(id)
+
+    def _check_kept(self) -> None:
+        if self.embedded is not None:
+            raise _keeps_nothing()
 
     def _perform(self, steps: Steps) -> Any:
         reply: Reply | TransportError | None = None
@@ -233,6 +277,41 @@ class AsyncClient:
         """`hesse.plan` over this client."""
         return await self.send_plan(planned(f, inputs, operation, **options))
 
+    async def functions(self) -> AsyncIterator[RegisteredFunction]:
+        """The functions that the service keeps for this client's key, oldest first; asked for page by page."""
+        path: str | None = None
+        while self.embedded is None:
+            page = await self._perform(converse_page(path, self._server.retries))
+            for found in page.functions:
+                yield found
+            path = page.next
+            if path is None:
+                return
+
+    async def describe(self, id: str) -> RegisteredFunction:
+        """A function that the service keeps, with its graph.
+
+        Raises:
+            RuntimeError: `unknown-function`.
+        """
+        self._check_kept()
+        found: RegisteredFunction = await self._perform(converse_describe(id, self._server.retries))
+        return found
+
+    async def forget(self, id: str) -> None:
+        """Have the service delete a function; a `hesse.function` that is called again sends it again.
+
+        Raises:
+            RuntimeError: `unknown-function`.
+        """
+        self._check_kept()
+        await self._perform(converse_forget(id, self._server.retries))
+        self._server.registered.discard(id)
+
+    def _check_kept(self) -> None:
+        if self.embedded is not None:
+            raise _keeps_nothing()
+
     async def _perform(self, steps: Steps) -> Any:
         reply: Reply | TransportError | None = None
         while True:
@@ -259,6 +338,10 @@ class AsyncClient:
 
     async def __aexit__(self, *error: object) -> None:
         await self.close()
+
+
+def _keeps_nothing() -> StateError:
+    return StateError("unknown-function", "The engine in this process keeps no functions by id.")
 
 
 async def _in_thread(function: Callable[[Any], Any], argument: Any) -> Any:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import json
+import math
 import random
 import time
 from collections.abc import Callable, Generator, Mapping, MutableSet
 from dataclasses import dataclass, fields
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -38,6 +39,7 @@ JSON = "application/json"
 BINARY_BYTES = 256  # of tensors, from which on a frame is written in less time than JSON
 COMPRESS_BYTES = 1024  # of a body that is worth compressing
 Finish = Callable[[Result], Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +270,9 @@ def failure(reply: Reply) -> HesseError | None:
         error = rebuild(body["code"], str(body.get("detail", "")), *more)
     else:
         error = _bad_answer(reply)
+    if reply.status == 429:
+        is_final = isinstance(body, dict) and body.get("retryable") is False
+        error.retry_after_s = math.inf if is_final else _retry_after(reply.headers)
     error.request_id = reply.headers.get("x-request-id") or (body.get("request_id") if isinstance(body, dict) else None)
     if error.request_id:
         error.add_note(f"request id: {error.request_id}")
@@ -276,9 +281,14 @@ def failure(reply: Reply) -> HesseError | None:
 
 # ---- conversations ---------------------------------------------------------------------------------------------------
 def is_worth_retrying(status: int | None, error: HesseError) -> bool:
-    """No connection, 408, 429 and 5xx are; an answer that came too late would come too late again."""
+    """No connection, 408, 429 and 5xx are; an answer that came too late would come too late again.
+
+    A quota that is back only after MAX_RETRY_AFTER_S, or never, is not waited for.
+    """
     if status is None:
         return error.code == "connection-failed"
+    if status == 429 and (error.retry_after_s or 0.0) > MAX_RETRY_AFTER_S:
+        return False
     return status in (408, 429) or (status >= 500 and error.code != "deadline-exceeded")
 
 
@@ -347,3 +357,15 @@ def converse_plan(call: Call, retries: int, wire: Wire = AS_CHEAPER) -> Steps:
     if not isinstance(body, dict) or not isinstance(body.get("plan"), dict):
         raise _bad_answer(reply)
     return Plan(body["plan"], str(body.get("text", "")))
+
+
+def read(reply: Reply, build: Callable[[Any], T]) -> T:
+    """What `build` makes of an answer's JSON.
+
+    Raises:
+        TransportError: `bad-answer`, where it is not what the service sends.
+    """
+    try:
+        return build(_json(reply))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise _bad_answer(reply) from None

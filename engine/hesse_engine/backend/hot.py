@@ -1,8 +1,8 @@
 """Which regions are hot, and the kernels made for them: compiled in the background, interned, and limited in number.
 
 A kernel's code is never freed, so a process compiles at most `HESSE_JIT_KERNELS` of them (64; measured, 0.8 MB each),
-one for each structure of a region, whatever its sizes and constants. A region asks for its kernel once the VM has spent
-`HESSE_JIT_SECONDS` (1) in it; nothing waits for the answer, except programs that were built with tier 'jit'.
+one for each party and structure of a region, whatever its sizes and constants. A region asks for its kernel once the VM
+has spent `HESSE_JIT_SECONDS` (1) in it; nothing waits for the answer, except programs that were built with tier 'jit'.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from hesse_engine.backend.fusion import Structure, fused_share, structure_of
 from hesse_engine.backend.lower import RegionStep
 from hesse_engine.backend.memory import address_of
 from hesse_engine.ir.graph import Array
+from hesse_engine.ir.party import served
 
 Kernel = Callable[[int, int, int], None]
+Kept = tuple[str, Structure]  # the party that a kernel is made for, and what it runs
 LARGE = 8192  # elements: below, a region's fixed costs outweigh what a loop of its own saves
 WORTH_FUSING = 0.15  # part of a region's time that is arithmetic; measured gain below it: under 1.3
 
@@ -40,13 +42,13 @@ class _Registry:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.known: dict[Structure, Fused | None] = {}  # None: cannot be had
-        self.pending: dict[Structure, threading.Event] = {}
-        self.queue: queue.SimpleQueue[Structure] = queue.SimpleQueue()
+        self.known: dict[Kept, Fused | None] = {}  # None: cannot be had
+        self.pending: dict[Kept, threading.Event] = {}
+        self.queue: queue.SimpleQueue[Kept] = queue.SimpleQueue()
         self.thread: threading.Thread | None = None
         self.version = self.compiled = 0
 
-    def ask(self, structure: Structure) -> threading.Event | None:
+    def ask(self, structure: Kept) -> threading.Event | None:
         """The event of a compilation that is under way or starts now; None where its end is known."""
         with self.lock:
             if structure in self.known:
@@ -69,7 +71,7 @@ class _Registry:
             try:
                 from hesse_engine.backend.jit import compile_kernel
 
-                found = compile_kernel(structure)
+                found = compile_kernel(structure[1])
                 made = None if found is None else Fused(*found)
             except Exception:  # noqa: BLE001, S110  (whatever went wrong, the VM goes on)
                 pass
@@ -107,7 +109,7 @@ def compiled() -> int:
     return _REGISTRY.compiled
 
 
-def ask(structures: Iterable[Structure], *, wait: bool = False) -> None:
+def ask(structures: Iterable[Kept], *, wait: bool = False) -> None:
     """Have `structures` compiled in the background, as far as the limit allows."""
     events = [_REGISTRY.ask(s) for s in structures]
     if wait:
@@ -120,7 +122,7 @@ def ask(structures: Iterable[Structure], *, wait: bool = False) -> None:
 class HotRegion:
     """One large region of a program: its tables by address, and the nanoseconds that the VM has spent in it."""
 
-    structures: dict[int, Structure]
+    structures: dict[int, Kept]
     limit: float
     spent: int = 0
     is_asked: bool = False
@@ -185,7 +187,7 @@ def heat_of(steps: Sequence[object]) -> Heat | None:
     for step in steps:
         if isinstance(step, RegionStep):
             tables = [t for tables in step.rounds for t in tables]
-            structures = {address_of(t): s for t in tables if (s := _worth(step.dtype, t)) is not None}
+            structures = {address_of(t): (served(), s) for t in tables if (s := _worth(step.dtype, t)) is not None}
             if structures:
                 regions[id(step)] = HotRegion(structures, limit)
     return Heat(regions) if regions else None

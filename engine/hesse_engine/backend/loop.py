@@ -143,9 +143,13 @@ def _copy(shape: tuple[int, ...], source: Place | None, target: Place, size: int
 
 @lru_cache(maxsize=KEPT_LOOPS)
 def compiled(
-    body: Body, constants: int, length: int, is_reverse: bool, driven: tuple[bool, ...], strides: tuple[int, ...]
+    party: str, body: Body, constants: int, length: int, is_reverse: bool, driven: tuple[bool, ...],
+    strides: tuple[int, ...],
 ) -> Loop | None:
-    """The loop for slices and drives that lie `strides` elements apart; None where only NumPy can run the body."""
+    """The loop for slices and drives that lie `strides` elements apart; None where only NumPy can run the body.
+
+    It is kept for the `party` that it was made for.
+    """
     graph = stepped(body, driven)
     cut = Cut(graph.outputs)
     if cut.copies or 0 in [n for y in graph.outputs for n in y.shape]:

@@ -21,6 +21,7 @@ from hesse_engine.backend.memory import address_of
 from hesse_engine.backend.workspace import aligned_memory
 from hesse_engine.ir.graph import FLOAT64, Array, Node, is_zero, scalar_value, size_of
 from hesse_engine.ir.ops.scan import Body, Operands, sorted_out
+from hesse_engine.ir.party import served
 from hesse_engine.ir.rows import ROWS, VIEWS
 from hesse_engine.structure.forms import Form, contiguous, is_contiguous, view
 
@@ -147,7 +148,8 @@ def _compiled(node: Node, given: Operands, strides: tuple[int, ...]) -> Loop | N
     """The loop of `node`, whose operands are `given`."""
     body: Body = node.attrs["body"]
     driven = tuple([not is_zero(h) for h in given.drive]) or (False,) * len(given.init)
-    return compiled(body, node.attrs["constants"], node.attrs["length"], node.attrs["reverse"], driven, strides)
+    attrs = node.attrs
+    return compiled(served(), body, attrs["constants"], attrs["length"], attrs["reverse"], driven, strides)
 
 
 def prepare(node: Node, operands: Sequence[Array], out: Array) -> Action:

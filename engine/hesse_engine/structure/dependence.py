@@ -16,6 +16,7 @@ import numpy as np
 
 from hesse_engine.backend import reference
 from hesse_engine.ir.graph import Array, Builder, Node, is_zero, scalar_value, size_of
+from hesse_engine.ir.party import served
 from hesse_engine.ir.rows import ROWS, VIEWS, evaluate
 from hesse_engine.ir.walk import connected, dependents, reachable
 from hesse_engine.simplify.passes import simplify_nodes
@@ -102,20 +103,25 @@ def curved_pairs(node: Node) -> tuple[tuple[int, int], ...]:
     return _curvature(node)[1]
 
 
+MOST_KNOWN = 10_000  # exponents are attributes: there is no end to them
 _KNOWN: dict[tuple[object, ...], tuple[tuple[int, ...], tuple[tuple[int, int], ...]]] = {}
 
 
 def _curvature(node: Node) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
     """Read off the row's own rule, once for each op and attributes."""
-    key = (node.op, *node.attrs.values())
-    if key not in _KNOWN:
+    key = (served(), node.op, *node.attrs.values())
+    found = _KNOWN.get(key)
+    if found is None:
         row, slots = ROWS[node.op], range(len(node.args))
         if row.kind == "pointwise" and row.rule is not None:
-            _KNOWN[key] = _differentiated(node)
+            found = _differentiated(node)
         else:
             pairs = ((0, 1),) if row.kind == "bilinear" else ()
-            _KNOWN[key] = tuple([k for k in slots if row.differentiable(k)]), pairs
-    return _KNOWN[key]
+            found = tuple([k for k in slots if row.differentiable(k)]), pairs
+        if len(_KNOWN) >= MOST_KNOWN:
+            _KNOWN.clear()
+        _KNOWN[key] = found
+    return found
 
 
 def _differentiated(node: Node) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
