@@ -123,6 +123,12 @@ _declare(StateError, 403, "cross-origin")
 _declare(StateError, 408, "body-timeout")
 _declare(StateError, 503, "busy", "not-ready", "worker-died", "store-unavailable")
 _declare(StateError, 500, "internal")
+_declare(StateError, 404, "unknown-job")
+_declare(StateError, 409, "job-not-finished", "job-canceled", "idempotency-running")
+_declare(StateError, 410, "job-expired")
+_declare(StateError, 422, "idempotency-conflict")
+_declare(StateError, 429, "too-many-jobs")
+_declare(InputError, 400, "bad-header")
 
 
 def rebuild(

@@ -25,7 +25,8 @@ logger = logging.getLogger("hesse.service")
 
 MEDIA_TYPE = "application/problem+json"
 LONGEST = 800  # characters of a detail or a hint
-RETRY_AFTER_S = {"busy": 1, "not-ready": 1, "worker-died": 1, "store-unavailable": 5}
+RETRY_AFTER_S = {"busy": 1, "not-ready": 1, "worker-died": 1, "store-unavailable": 5,
+                 "job-not-finished": 1, "idempotency-running": 1, "too-many-jobs": 10}
 
 
 def problem(error: HesseError, request_id: str) -> dict[str, Any]:

@@ -12,13 +12,14 @@ from hesse_engine.derivatives import DERIVATIVES, Derivative
 from hesse_engine.errors import StateError
 from hesse_engine.ir import rows
 from hesse_engine.ir.wire import FORMAT
-from hesse_service import codec, examples, schemas
+from hesse_service import codec, examples, job_routes, schemas
 from hesse_service.exchange import JSON
-from hesse_service.openapi import answers, body
+from hesse_service.openapi import answers, body, by_job
 from hesse_service.problems import declared
 from hesse_service.service import Service
 
 CALL_ERRORS = (400, 403, 404, 408, 409, 413, 415, 422, 500, 503, 504)
+JOB_ERRORS = (410, 429)
 FunctionId = Annotated[
     str, Path(alias="id", description="The function's id.", json_schema_extra={"pattern": schemas.ID})
 ]
@@ -28,6 +29,7 @@ def install(app: FastAPI) -> None:
     for row in DERIVATIVES.values():
         _add_operation(app, row)
     _add_functions(app)
+    job_routes.install(app)
     _add_about(app)
     _add_health(app)
 
@@ -41,6 +43,7 @@ def _add_operation(app: FastAPI, row: Derivative) -> None:
     async def call(request: Request) -> Response:
         return await _service(request).answer("call", row.name, request)
 
+    accepted, parameters = by_job()
     app.add_api_route(
         f"/v1/{row.name}",
         call,
@@ -51,8 +54,8 @@ def _add_operation(app: FastAPI, row: Derivative) -> None:
         description=f"{row.summary} Law: {row.law}.",
         tags=["operations"],
         response_model=None,
-        responses=answers(schemas.CallAnswer, *CALL_ERRORS),
-        openapi_extra=body(schemas.CallRequest, examples.OPERATIONS[row.name]),
+        responses={**answers(schemas.CallAnswer, *CALL_ERRORS, *JOB_ERRORS), **accepted},
+        openapi_extra={**body(schemas.CallRequest, examples.OPERATIONS[row.name]), "parameters": parameters},
     )
 
 

@@ -14,11 +14,13 @@ from typing import Any
 from fastapi import Request
 from starlette.responses import Response
 
-from hesse_service import codec, responses
+from hesse_service import codec, job_routes, responses
 from hesse_service.bodies import Disconnected, read_body
 from hesse_service.evaluator import Answer, Entry, Evaluator, translate, unknown_function
 from hesse_service.exchange import ANYBODY, Terms, terms_of
 from hesse_service.inline import Inline
+from hesse_service.jobs import Jobs
+from hesse_service.preferences import preference_of
 from hesse_service.schemas import CallRequest
 from hesse_service.settings import Settings
 from hesse_service.workers import Reply, Work, Workers, deadline_exceeded, load_kernels, open_store
@@ -47,12 +49,14 @@ class Service:
         self.evaluator = Evaluator(settings, self.store)
         self.inline = Inline(self.evaluator)
         self.workers = Workers(settings, store_path)
+        self.jobs = Jobs(settings, self.workers, self.data_dir)
         self.is_draining = False
         self._warm = _Warm()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         await self.workers.start()
+        self.jobs.start()
         self._tasks = [asyncio.create_task(self._warm_up()), asyncio.create_task(self.workers.mend())]
 
     async def _warm_up(self) -> None:
@@ -68,6 +72,7 @@ class Service:
         self.is_draining = True
         for task in self._tasks:
             task.cancel()
+        await self.jobs.close()
         await self.workers.close()
         self.inline.close()
         self.store.close()
@@ -78,6 +83,10 @@ class Service:
     async def answer(self, kind: str, name: str, request: Request) -> Response:
         """Answer a request that carries a body: here if it is tiny, else in a compute process."""
         terms = terms_of(request)
+        preference = preference_of(request) if kind == "call" else None
+        if preference is not None:
+            job, is_finished = await self.jobs.accept(name, request, terms, preference)
+            return await job_routes.accepted(self.jobs, job, is_finished, preference, terms.request_id)
         body = await read_body(request, self.settings)
         started, left_s = time.monotonic(), self.settings.deadline_s
         if body.length <= self.settings.inline_body_bytes:

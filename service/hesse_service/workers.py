@@ -17,7 +17,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -247,8 +247,10 @@ class Workers:
         while not any([slot.is_warm for slot in self._slots]):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
-    async def run(self, work: Work) -> Reply:
+    async def run(self, work: Work, on_progress: Callable[[int, int], None] | None = None) -> Reply:
         """The reply of a process; cancelling this call ends the process.
+
+        `on_progress` hears, on the event loop and at most 10 times a second, how many chunks are done, and of how many.
 
         Raises:
             StateError: `busy`, `deadline-exceeded`, `worker-died`.
