@@ -79,8 +79,8 @@ class Jobs:
         for lease in running:
             try:
                 await self.stored(self.store.requeue, lease, None)
-            except HesseError:
-                logger.exception("a job stays leased to this process until others see that it is gone")
+            except HesseError as error:
+                logger.error("a job stays leased until this process is seen to be gone: %s", error.__cause__)
 
     async def stored(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """A call of the store, off the event loop."""
@@ -162,8 +162,8 @@ class Jobs:
                 await self._cancel_lost()
                 while len(self._running) < self._capacity and await self._claimed():
                     pass
-            except HesseError:
-                logger.exception("the queue of jobs could not be read")
+            except HesseError as error:
+                logger.error("the queue of jobs could not be read: %s", error.__cause__)
             try:
                 async with asyncio.timeout(POLL_S):
                     await self._wake.wait()
@@ -209,8 +209,8 @@ class Jobs:
                 if time.monotonic() - swept >= sweep_s:
                     swept = time.monotonic()
                     await self.stored(self.store.sweep)
-            except (HesseError, OSError):
-                logger.exception("jobs could not be tended")
+            except (HesseError, OSError) as error:
+                logger.error("jobs could not be tended: %s", error.__cause__ or error)
             await asyncio.sleep(min(LEASE_S / 6, sweep_s, 1.0))
 
     # ---- one job ----------------------------------------------------------------------------------------------------
@@ -225,8 +225,8 @@ class Jobs:
                     logger.error("job %s failed", job.id, exc_info=error)
                     declared = internal()
                 await self._fail(job, lease, declared)
-        except HesseError:
-            logger.exception("job %s could not be stored; it is run again when its lease has passed", job.id)
+        except HesseError as error:
+            logger.error("job %s is run again when its lease has passed: %s", job.id, error.__cause__)
         finally:
             self._running.pop(lease, None)
             self._wake.set()
