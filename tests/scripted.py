@@ -66,7 +66,7 @@ def scripted(*answers: Answer) -> Iterator[tuple[str, list[Seen]]]:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 self.wfile.write(content)
 
-        do_POST = do_PUT = answer  # noqa: N815 (the names that the standard library calls)
+        do_GET = do_POST = do_PUT = do_DELETE = answer  # noqa: N815 (the names that the standard library calls)
 
         def log_message(self, *args: Any) -> None:
             pass

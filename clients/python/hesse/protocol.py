@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, MutableSet
 from dataclasses import dataclass, fields
 from email.utils import parsedate_to_datetime
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,7 @@ class Request:
     method: str
     path: str
     body: bytes
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +204,8 @@ def is_worth_retrying(status: int | None, error: HesseError) -> bool:
     """No connection, 408, 429 and 5xx are; an answer that came too late would come too late again."""
     if status is None:
         return error.code == "connection-failed"
+    if error.code == "idempotency-running":
+        return True
     return status in (408, 429) or (status >= 500 and error.code != "deadline-exceeded")
 
 
