@@ -166,7 +166,7 @@ async def _events(request: Request, job: Found) -> AsyncIterator[ServerSentEvent
         for event in await jobs.stored(jobs.store.events, job.number, seq):
             seq = event.seq
             yield ServerSentEvent(event=event.kind, id=str(seq), data=event.data)
-        if current is None or current.is_finished or request.app.state.service.is_draining:
+        if current is None or current.is_finished or jobs.is_released:
             return
         await asyncio.sleep(POLL_S)
 

@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from fastapi import Request
+from pydantic import TypeAdapter
 
 from hesse_engine.errors import HesseError, LimitError, StateError
 from hesse_service import codec, job_results, responses
@@ -40,6 +41,7 @@ POLL_S = 0.2  # how soon a process notices what another did
 FIRST_POLL_S = 0.02
 LONGEST_SWEEP_S = 30.0
 PROGRESS_STEPS = 100  # events of progress, at most, of one attempt
+TERMS = TypeAdapter(Terms)
 INTERRUPTED = ("worker-died", "store-unavailable")  # not the job's fault: it is tried again
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -57,6 +59,7 @@ class Jobs:
         self._thread = ThreadPoolExecutor(1, "hesse-jobs")  # in order: an event never overtakes the one before
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self.is_released = False  # nothing is run here any more
 
     def start(self) -> None:
         self._tasks = [asyncio.create_task(self._take()), asyncio.create_task(self._tend())]
@@ -68,7 +71,8 @@ class Jobs:
         self.store.close()
 
     async def release(self) -> None:
-        """Return what runs here to the queue and take no more; it was no attempt."""
+        """Return what runs here to the queue and take no more; it was no attempt. Streams of events end."""
+        self.is_released = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -199,7 +203,7 @@ class Jobs:
         """Renew leases, return lost jobs to the queue, let results expire; runs until cancelled."""
         swept = -LONGEST_SWEEP_S
         sweep_s = min(LONGEST_SWEEP_S, self.settings.job_keep_s / 4)
-        died = json.dumps(asdict_error(worker_died()))
+        died = json.dumps(members_of(worker_died()))
         while True:
             try:
                 if self._running:
@@ -216,7 +220,7 @@ class Jobs:
     # ---- one job ----------------------------------------------------------------------------------------------------
     async def _run(self, job: Job, lease: str, terms: str, body: bytes) -> None:
         try:
-            work = Work("call", job.operation, Body([body], len(body)), terms_from(terms), self.settings.job_deadline_s)
+            work = Work("call", job.operation, Body([body], len(body)), TERMS.validate_json(terms), self.settings.job_deadline_s)
             try:
                 await self._compute(job, lease, work)
             except Exception as error:
@@ -273,7 +277,7 @@ class Jobs:
         return on_progress
 
     async def _fail(self, job: Job, lease: str, error: HesseError) -> None:
-        problem = json.dumps(asdict_error(error))
+        problem = json.dumps(members_of(error))
         if error.code in INTERRUPTED:
             logger.warning("job %s was interrupted: %s", job.id, error.code)
             await self.stored(self.store.requeue, lease, problem)
@@ -291,7 +295,7 @@ def worker_died() -> HesseError:
                       hint="Ask for less memory.")
 
 
-def asdict_error(error: HesseError) -> dict[str, Any]:
+def members_of(error: HesseError) -> dict[str, Any]:
     """What `rebuild` needs to make the same error."""
     return {"code": error.code, "message": error.message, "hint": error.hint, "pointer": error.pointer,
             "node": error.node}
@@ -299,16 +303,10 @@ def asdict_error(error: HesseError) -> dict[str, Any]:
 
 def _application(operation: str, terms: Terms, body: Body, key: str | None) -> Application:
     joined = body.joined()
-    mark = sha256(f"{operation}\n{terms.media}\n".encode())
+    mark = sha256(operation.encode())
+    mark.update(TERMS.dump_json(replace(terms, request_id="")))
     mark.update(joined)
-    return Application(terms.owner, operation, json.dumps(asdict(terms)), joined, mark.digest(), key)
-
-
-def terms_from(text: str) -> Terms:
-    """The terms as they were stored, by another version of the service perhaps."""
-    known = {f.name for f in fields(Terms)}
-    found: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(text).items()}
-    return Terms(**{k: v for k, v in found.items() if k in known})
+    return Application(terms.owner, operation, TERMS.dump_json(terms).decode(), joined, mark.digest(), key)
 
 
 async def _uninterrupted(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -11,9 +11,8 @@ import json
 import random
 import time
 from collections.abc import Callable, Generator, Mapping, MutableSet
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from email.utils import parsedate_to_datetime
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -66,7 +65,7 @@ class Request:
     method: str
     path: str
     body: bytes
-    headers: Mapping[str, str] = MappingProxyType({})
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +88,15 @@ Steps = Generator[Step, Reply | TransportError | None, Any]
 def options_to_json(options: Options) -> dict[str, Any]:
     """The options that differ from their defaults."""
     found: dict[str, Any] = {}
-    for field in fields(Options):
-        value = getattr(options, field.name)
-        if value == field.default:
+    for option in fields(Options):
+        value = getattr(options, option.name)
+        if value == option.default:
             continue
-        name = FLAGS.get(field.name)
+        name = FLAGS.get(option.name)
         if name is not None:
             found[name] = True
         else:
-            found[field.name] = list(value) if isinstance(value, tuple) else value
+            found[option.name] = list(value) if isinstance(value, tuple) else value
     return found
 
 
