@@ -220,7 +220,8 @@ class Jobs:
     # ---- one job ----------------------------------------------------------------------------------------------------
     async def _run(self, job: Job, lease: str, terms: str, body: bytes) -> None:
         try:
-            work = Work("call", job.operation, Body([body], len(body)), TERMS.validate_json(terms), self.settings.job_deadline_s)
+            known, left_s = TERMS.validate_json(terms), self.settings.job_deadline_s
+            work = Work("call", job.operation, Body([body], len(body)), known, left_s)
             try:
                 await self._compute(job, lease, work)
             except Exception as error:

@@ -176,9 +176,9 @@ def test_the_key_is_kept_over_repetitions() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"id": 7}', b"{}"])
 def test_an_answer_that_is_no_job(body: bytes) -> None:
-    with scripted(Answer(200, body)) as (url, _), hesse.Client(url) as client:
-        with pytest.raises(hesse.TransportError) as caught:
-            client.submit("grad", f, X)
+    with (scripted(Answer(200, body)) as (url, _), hesse.Client(url) as client,
+          pytest.raises(hesse.TransportError) as caught):
+        client.submit("grad", f, X)
     assert caught.value.code == "bad-answer"
 
 

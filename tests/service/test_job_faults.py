@@ -21,7 +21,7 @@ from serving import COMMAND, Server, free_port, running, slow_graph, wait_for
 
 ASYNC = {"Prefer": "respond-async"}
 GOOD = {"function": {"expression": "sum(x**2)"}, "inputs": [[1.0, 2.0]]}
-SLOW = {"function": {"graph": slow_graph(60)}, "inputs": [[0.001] * 1000]}  # seconds
+SLOW = {"function": {"graph": slow_graph(30)}, "inputs": [[0.001] * 1000]}  # seconds
 
 
 @contextlib.contextmanager
@@ -41,7 +41,8 @@ def started(log: Path, workers: int = 1, **settings: Any) -> Iterator[tuple[Serv
         if process.poll() is None:
             process.terminate()
         process.wait(30)
-    assert "leaked" not in log.read_text()
+    if process.returncode != -signal.SIGKILL:  # of that one the operating system's tracker cleans up, and says so
+        assert "leaked" not in log.read_text()
     assert "Traceback" not in log.read_text(), log.read_text()
 
 
@@ -86,6 +87,8 @@ def _cpu_ticks(pid: int) -> int:
 
 
 def kill_the_one_at_work(server: Server) -> None:
+    """Not before it has started: a process that dies while it starts has not taken the job."""
+    wait_for(lambda: httpx2.get(f"{server.url}/readyz").status_code == 200, 60)
     os.kill(wait_for(lambda: next((p for p in server.children() if is_busy(p)), None), 30), signal.SIGKILL)
 
 
