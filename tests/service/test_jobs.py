@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import re
+import shlex
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +14,13 @@ from typing import Any
 import httpx2
 import pytest
 
-from hesse_service.job_store import JobStore
+from hesse_service.job_store import STATES, JobStore
 from hesse_service.settings import Settings
 from serving import Server, running, slow_request, wait_for
 
 GOOD = {"function": {"expression": "sum(x**2)"}, "inputs": [[1.0, 2.0]]}
 BAD = {"function": {"expression": "x"}, "inputs": [[1.0, 2.0]]}  # no scalar: known only once it is computed
+LOCAL_URL = "http://127.0.0.1:8000"
 ASYNC = {"Prefer": "respond-async"}
 WAIT = {"Prefer": "respond-async, wait=60"}
 
@@ -360,3 +365,37 @@ def test_results_are_kept_within_their_bytes(tmp_path: Path) -> None:
         response = client.post("/v1/hessian", json=large, headers=WAIT)
         assert (response.status_code, response.json()["code"]) == (413, "result-too-large")
         assert sum([p.stat().st_size for p in (tmp_path / "data" / "jobs").iterdir()]) <= 20_000
+
+
+# ---- the page --------------------------------------------------------------------------------------------------------
+PAGE = (Path(__file__).parents[2] / "docs" / "jobs.md").read_text("utf-8")
+
+
+def test_the_page_shows_requests_that_work(client: httpx2.Client) -> None:
+    first, more = re.findall(r"^```sh\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
+    words = shlex.split(first)
+    headers = dict([words[k + 1].split(": ", 1) for k, word in enumerate(words) if word == "-H"])
+    made = client.post(words[2].replace(LOCAL_URL, ""), content=words[words.index("-d") + 1], headers=headers)
+    assert made.status_code == 202
+    finished(client, made.headers["location"])
+    for line in more.splitlines():
+        words = shlex.split(line, comments=True)
+        url = next(w for w in words if w.startswith("http")).replace(LOCAL_URL, "").replace("$ID", made.json()["id"])
+        response = client.request("DELETE" if "DELETE" in words else "GET", url)
+        assert response.status_code in (200, 204)
+
+
+def test_the_page_shows_a_program_that_works(server: Server) -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(code.replace(LOCAL_URL, server.url), "jobs.md", "exec"), {})
+    assert "end {'state': 'succeeded'}" in printed.getvalue()
+    assert printed.getvalue().split("\n", 3)[-1].split() == ["[[", "6.", "0.]", "[", "0.", "12.]]"]
+
+
+def test_the_page_names_every_state_and_code() -> None:
+    assert all([f"| `{name}` |" in PAGE for name in STATES])
+    for code in ("job-not-finished", "job-canceled", "job-expired", "unknown-job", "idempotency-conflict",
+                 "idempotency-running", "bad-header", "too-many-jobs", "store-unavailable", "worker-died"):
+        assert f"`{code}`" in PAGE
