@@ -134,6 +134,12 @@ _declare(StateError, 403, "forbidden")
 _declare(StateError, 406, "not-acceptable")
 _declare(StateError, 429, "over-quota", "too-many-requests")
 _declare(StateError, 503, "shared-memory-full")
+_declare(StateError, 404, "unknown-job")
+_declare(StateError, 409, "job-not-finished", "job-canceled", "idempotency-running")
+_declare(StateError, 410, "job-expired")
+_declare(StateError, 422, "idempotency-conflict")
+_declare(StateError, 429, "too-many-jobs")
+_declare(InputError, 400, "bad-header")
 
 
 def rebuild(

@@ -40,6 +40,8 @@ MODELS: tuple[type[BaseModel], ...] = (
     schemas.FunctionAnswer,
     schemas.FunctionDocument,
     schemas.FunctionList,
+    schemas.JobDocument,
+    schemas.JobsAnswer,
     schemas.OpsAnswer,
     schemas.Status,
     schemas.Problem,
@@ -66,6 +68,28 @@ def answers(model: type[BaseModel], *errors: int) -> dict[int | str, dict[str, A
         200: {"description": str(model.__doc__), "content": {"application/json": {"schema": schema}}},
         **declared(*errors),
     }
+
+
+def by_job() -> tuple[dict[int | str, dict[str, Any]], list[dict[str, Any]]]:
+    """The answer of a request that became a job, and the headers that make one."""
+    schema = {"$ref": REF.format(model=schemas.JobDocument.__name__)}
+    shown = {
+        "Location": "The job's path.",
+        "Retry-After": "When to ask again [s].",
+        "Preference-Applied": "What of the header Prefer was followed.",
+    }
+    headers = {name: {"description": text, "schema": {"type": "string"}} for name, text in shown.items()}
+    content = {"application/json": {"schema": schema}}
+    asked = {
+        "Prefer": ("`respond-async`: answer 202 with a job at once; `wait=5`: after 5 s. RFC 7240.", "respond-async"),
+        "Idempotency-Key": ("Makes a request for a job safe to repeat: the same key gives the same job.", '"a1b2c3"'),
+    }
+    parameters = [
+        {"name": name, "in": "header", "required": False, "description": text, "schema": {"type": "string"},
+         "examples": {"first": {"value": value}}}
+        for name, (text, value) in asked.items()
+    ]
+    return {202: {"description": "The job that will answer.", "headers": headers, "content": content}}, parameters
 
 
 def install(app: FastAPI) -> None:

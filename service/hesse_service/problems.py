@@ -28,6 +28,7 @@ MEDIA_TYPE = "application/problem+json"
 LONGEST = 800  # characters of a detail or a hint
 RETRY_AFTER_S = {
     "busy": 1, "not-ready": 1, "draining": 1, "worker-died": 1, "store-unavailable": 5, "shared-memory-full": 1,
+    "job-not-finished": 1, "idempotency-running": 1, "too-many-jobs": 10,
 }
 
 

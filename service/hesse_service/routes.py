@@ -11,9 +11,9 @@ from hesse_engine import derivatives
 from hesse_engine.derivatives import DERIVATIVES, Derivative
 from hesse_engine.ir import rows
 from hesse_engine.ir.wire import FORMAT
-from hesse_service import codec, examples, listing, schemas
+from hesse_service import codec, examples, job_routes, listing, schemas
 from hesse_service.exchange import JSON
-from hesse_service.openapi import answers, body
+from hesse_service.openapi import answers, body, by_job
 from hesse_service.problems import declared
 from hesse_service.responses import of_document
 from hesse_service.security import owner_of
@@ -21,6 +21,7 @@ from hesse_service.service import Service
 
 CALL_ERRORS = (400, 401, 403, 404, 406, 408, 409, 413, 415, 422, 429, 500, 503, 504)
 KEYED = (401, 403, 429, 500)
+JOB_ERRORS = (410,)
 OPERATIONS = "operations"  # the tag of what computes
 FunctionId = Annotated[
     str, Path(alias="id", description="The function's id.", json_schema_extra={"pattern": schemas.ID})
@@ -32,6 +33,7 @@ def install(app: FastAPI) -> None:
         _add_operation(app, row)
     _add_functions(app)
     _add_list(app)
+    job_routes.install(app)
     _add_about(app)
     _add_health(app)
     _add_metrics(app)
@@ -46,6 +48,7 @@ def _add_operation(app: FastAPI, row: Derivative) -> None:
     async def call(request: Request) -> Response:
         return await _service(request).answer("call", row.name, request)
 
+    accepted, parameters = by_job()
     app.add_api_route(
         f"/v1/{row.name}",
         call,
@@ -56,8 +59,8 @@ def _add_operation(app: FastAPI, row: Derivative) -> None:
         description=f"{row.summary} Law: {row.law}.",
         tags=[OPERATIONS],
         response_model=None,
-        responses=answers(schemas.CallAnswer, *CALL_ERRORS),
-        openapi_extra=body(schemas.CallRequest, examples.OPERATIONS[row.name]),
+        responses={**answers(schemas.CallAnswer, *CALL_ERRORS, *JOB_ERRORS), **accepted},
+        openapi_extra={**body(schemas.CallRequest, examples.OPERATIONS[row.name]), "parameters": parameters},
     )
 
 

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from fastapi import Request
@@ -48,12 +48,14 @@ class RowStream:
 
     Attributes:
         work: the call; its `left_s` is how long a block may take.
+        on_progress: hears (done, total) rows.
         done: rows that were given, of `plan.shape[0]`.
     """
 
     workers: Workers
     work: Work
     plan: RowsPlan
+    on_progress: Callable[[int, int], None] | None = None
     done: int = 0
     started: float = field(default_factory=time.monotonic)
     _ahead: asyncio.Task[Reply] | None = None
@@ -95,6 +97,8 @@ class RowStream:
                     for piece in _content(reply):
                         yield piece
                 self.done = end
+                if self.on_progress is not None:
+                    self.on_progress(end, self.plan.shape[0])
         finally:
             await self.close()
 
@@ -159,17 +163,17 @@ def check_accepted(request: Request) -> None:
                          hint=f"Send Accept: {FRAME}, or leave out options.stream.", pointer="/options/stream")
 
 
-async def respond(stream: RowStream, planned: Reply) -> Response:
-    """The response, once the first block is there."""
+async def respond(stream: RowStream, planned: Reply, is_whole: bool = False) -> Response:
+    """The response, once the first block is there; `is_whole` says that a failure midway is to be raised."""
     await stream.begin()
-    return RowsResponse(stream, {"Server-Timing": server_timing(planned.seconds)})
+    return RowsResponse(stream, {"Server-Timing": server_timing(planned.seconds)}, is_whole)
 
 
 class RowsResponse(Response):
     """Sends a frame of rows. A client that leaves ends the computation; a failure midway ends the connection short."""
 
-    def __init__(self, stream: RowStream, headers: dict[str, str]) -> None:
-        self.stream, self.head = stream, header_of(stream.plan)
+    def __init__(self, stream: RowStream, headers: dict[str, str], is_whole: bool) -> None:
+        self.stream, self.head, self.is_whole = stream, header_of(stream.plan), is_whole
         super().__init__(None, media_type=FRAME, headers={
             **headers,
             "Content-Length": str(len(self.head) + stream.length),
@@ -201,11 +205,12 @@ class RowsResponse(Response):
         error = sending.exception()
         if error is None:
             return
-        if not isinstance(error, (HesseError, TimeoutError)):
+        if isinstance(error, TimeoutError):
+            error = deadline_exceeded()
+        if self.is_whole or not isinstance(error, HesseError):
             raise error
-        reason = error.code if isinstance(error, HesseError) else "deadline-exceeded"
         request_id, rows = self.stream.work.terms.request_id, self.stream.plan.shape[0]
-        logger.error("request %s ended at row %d of %d: %s", request_id, self.stream.done, rows, reason)
+        logger.error("request %s ended at row %d of %d: %s", request_id, self.stream.done, rows, error.code)
 
 
 async def _gone(receive: Receive) -> None:

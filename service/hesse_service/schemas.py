@@ -17,6 +17,7 @@ from hesse_engine.options import APIS, HESSIAN_STRATEGIES, JACOBIAN_STRATEGIES, 
 NAME = r"^[A-Za-z_][A-Za-z0-9_.\-]{0,127}$"
 ID = r"^[0-9a-f]{64}$"
 CURSOR = r"^[A-Za-z0-9_-]{54}$"
+JOB_ID = r"^[0-9a-f]{32}$"
 MAX_INPUTS = 1_000
 MAX_EXPRESSION = 65_536
 MAX_CHOSEN = 1_000_000  # rows or columns
@@ -293,6 +294,36 @@ class OpsAnswer(Model):
     ops: list[dict[str, Any]]
     operations: list[dict[str, Any]]
     limits: dict[str, Any]
+
+
+class JobProgress(Model):
+    """Chunks."""
+
+    done: int
+    total: int
+
+
+class JobDocument(Model):
+    """A job; times are those of the clock on the wall."""
+
+    id: str = Field(pattern=JOB_ID)
+    state: Literal["queued", "running", "succeeded", "failed", "canceled", "expired"]
+    operation: str
+    created: str = Field(description="RFC 3339.")
+    started: str | None
+    finished: str | None
+    expires: str | None = Field(description="Until when the result is kept.")
+    attempts: int = Field(description="How often it was started.")
+    progress: JobProgress | None
+    error: Problem | None = Field(description="What it failed with.")
+    links: dict[str, str] = Field(description="Paths of this document, the result and the events.")
+
+
+class JobsAnswer(Model):
+    """A page of jobs."""
+
+    jobs: list[JobDocument]
+    next: str | None = Field(description="Where the next page begins: its `after`.")
 
 
 class Status(Model):

@@ -15,15 +15,17 @@ from fastapi import Request
 from starlette.responses import Response
 
 from hesse_engine.errors import StateError
-from hesse_service import codec, media, metrics, responses, rows
+from hesse_service import codec, job_routes, media, metrics, responses, rows
 from hesse_service.bodies import Disconnected, read_body
 from hesse_service.compute_process import load_kernels, open_store
 from hesse_service.evaluator import Answer, Entry, Evaluator, translate, unknown_function
 from hesse_service.exchange import ANYBODY, DOCUMENT, TENSORS, Terms, terms_of
 from hesse_service.inline import Inline
+from hesse_service.jobs import Jobs
 from hesse_service.journal import Exchange, exchange_of
 from hesse_service.lifecycle import Lifecycle, draining, end_children
 from hesse_service.listing import listing
+from hesse_service.preferences import preference_of
 from hesse_service.quotas import Ledger
 from hesse_service.schemas import CallRequest
 from hesse_service.security import Keyring, owner_of, quota_of, require_operator
@@ -50,12 +52,14 @@ class Service:
         self.keyring = None if settings.keys_file is None else Keyring(settings.keys_file)
         self.inline = Inline(self.evaluator)
         self.workers = Workers(settings, store_path, metrics.Processes())
+        self.jobs = Jobs(settings, self.workers, self.data_dir)
         self._is_warm = False
         self._running: set[asyncio.Task[Any]] = set()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         await self.workers.start()
+        self.jobs.start()
         self._tasks = [asyncio.create_task(self._warm_up()), asyncio.create_task(self.workers.mend())]
         if self.keyring is not None:
             self._tasks.append(asyncio.create_task(self.keyring.watch()))
@@ -84,7 +88,8 @@ class Service:
         await asyncio.to_thread(self.store.has, ANYBODY, "")
 
     async def drain(self) -> None:
-        """Let running work finish for `drain_s`; what is left then ends with 503 `draining`."""
+        """Let running work finish for `drain_s`; what is left then ends with 503 `draining`. Jobs go back at once."""
+        await self.jobs.release()
         if self._running:
             await asyncio.wait(self._running, timeout=self.settings.drain_s)
         for work in self._running:
@@ -103,6 +108,7 @@ class Service:
     async def close(self) -> None:
         for task in self._tasks:
             task.cancel()
+        await self.jobs.close()
         await self.workers.close()
         self.inline.close()
         self.evaluator.close()
@@ -116,6 +122,10 @@ class Service:
         offers = TENSORS if kind == "call" else DOCUMENT
         terms = terms_of(request, owner_of(request), quota_of(request), offers)
         exchange.owner = terms.owner
+        preference = preference_of(request) if kind == "call" else None
+        if preference is not None:
+            job, is_finished = await self.jobs.accept(name, request, terms, preference)
+            return await job_routes.accepted(self.jobs, job, is_finished, preference, terms.request_id)
         body = await read_body(request, self.settings)
         exchange.body_bytes, parsing = body.length, time.perf_counter()
         started, left_s = time.monotonic(), self.settings.deadline_s

@@ -157,6 +157,32 @@ class Settings(BaseSettings):
     prepared_functions: int = Field(default=512, ge=1, description="Prepared computations kept per process [count].")
     prepared_bytes: int = Field(default=256 * MIB, ge=1, description="Prepared computations kept per process [bytes].")
 
+    # ---- jobs
+    jobs_at_once: int | None = Field(
+        default=None,
+        ge=1,
+        description="Jobs that one server process runs at a time; unset: compute_processes - 1, at least 1 [count].",
+    )
+    job_deadline_s: float = Field(
+        default=3600.0, gt=0, description="Longest one attempt of a job may take; options.deadline_s may lower it [s]."
+    )
+    job_attempts: int = Field(
+        default=3, ge=1, le=100, description="Times a job is started before it fails with worker-died [count]."
+    )
+    max_jobs: int = Field(
+        default=100, ge=1, description="Jobs of one owner that may wait; more get 429 too-many-jobs [count]."
+    )
+    job_keep_s: float = Field(
+        default=3600.0, gt=0, description="How long results of jobs are kept; then they get 410 job-expired [s]."
+    )
+    jobs_kept: int = Field(default=1000, ge=1, description="Finished jobs of one owner kept, oldest go first [count].")
+    job_bytes: int = Field(
+        default=1 * GIB,
+        ge=1,
+        description="Results of one owner's jobs kept, oldest go first; one that is larger gets 413 result-too-large "
+        "[bytes].",
+    )
+
     # ---- operation
     drain_notice_s: float = Field(
         default=0.0,

@@ -51,4 +51,4 @@ def test_the_service_keeps_to_its_document(server: Server, warm_client: httpx2.C
 
             check()
         seen.add(operation.label)
-    assert len(seen) == len(DERIVATIVES) + 8
+    assert len(seen) == len(DERIVATIVES) + 14

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,16 @@ from hesse.errors import TransportError, TransportTimeoutError
 from hesse.func import Func
 from hesse.function import Function
 from hesse.functional import Functional
+from hesse.jobs import (
+    AsyncJob,
+    AsyncLocalJob,
+    Job,
+    LocalJob,
+    call_of,
+    converse_jobs,
+    converse_submit,
+    finish_of,
+)
 from hesse.listed import RegisteredFunction, converse_describe, converse_forget, converse_page
 from hesse.planning import planned
 from hesse.protocol import (
@@ -33,8 +43,9 @@ from hesse.protocol import (
     check_compression,
     converse,
     converse_plan,
+    failure,
 )
-from hesse_engine.errors import InputError, StateError
+from hesse_engine.errors import HesseError, InputError, StateError, UnsupportedError
 
 if TYPE_CHECKING:
     import httpx2
@@ -195,6 +206,58 @@ class Client:
     def _check_kept(self) -> None:
         if self.embedded is not None:
             raise _keeps_nothing()
+    # ---- jobs --------------------------------------------------------------------------------------------------------
+    def submit(self, operation: str, f: Callable[..., Any], *inputs: Any, **options: Any) -> Job | LocalJob:
+        """Have `client.function(f).<operation>(inputs, **options)` computed while nobody waits.
+
+        Embedded, a thread computes. Over HTTP the job outlives this program: keep its `id`.
+
+        Raises:
+            StateError: `too-many-jobs`, `store-unavailable`.
+        """
+        call = call_of(operation, f, inputs, options)
+        if self.embedded is not None:
+            embedded = self.embedded
+            return LocalJob(lambda: embedded.run(call))
+        name = self._perform(converse_submit(call, self._server.retries))
+        return self._job(name, call)
+
+    def job(self, id: str) -> Job:
+        """A job that was submitted before, by whatever program; its result comes as NumPy arrays."""
+        return self._job(id)
+
+    def jobs(self, state: str | None = None) -> Iterator[Job]:
+        """The jobs that the service keeps for this key, the newest first; those of one state where it is given."""
+        after = None
+        while True:
+            documents, after = self._perform(converse_jobs(state, after, self._remote.retries))
+            for document in documents:
+                yield self._job(document["id"])
+            if after is None:
+                return
+
+    @property
+    def _remote(self) -> Server:
+        if self.embedded is not None:
+            raise UnsupportedError("unsupported", "The embedded client keeps no jobs beyond the objects of `submit`.")
+        return self._server
+
+    def _job(self, name: str, call: Call | None = None) -> Job:
+        retries = self._remote.retries
+        if call is None:
+            return Job(name, self._perform, self._lines, retries)
+        return Job(name, self._perform, self._lines, retries, call.operation, finish_of(call))
+
+    @contextlib.contextmanager
+    def _lines(self, request: Request) -> Generator[Iterator[str]]:
+        with _translated() as failed:
+            arguments = self._server.arguments(request)
+            with self._http.stream(request.method, self._server.url(request), **arguments) as answer:
+                if answer.status_code >= 400:
+                    raise _failed(Reply(answer.status_code, answer.headers, answer.read()))
+                yield answer.iter_lines()
+        if failed:
+            raise failed[0]
 
     def _perform(self, steps: Steps) -> Any:
         reply: Reply | TransportError | None = None
@@ -311,6 +374,54 @@ class AsyncClient:
     def _check_kept(self) -> None:
         if self.embedded is not None:
             raise _keeps_nothing()
+    # ---- jobs --------------------------------------------------------------------------------------------------------
+    async def submit(
+        self, operation: str, f: Callable[..., Any], *inputs: Any, **options: Any
+    ) -> AsyncJob | AsyncLocalJob:
+        """As `Client.submit`."""
+        call = call_of(operation, f, inputs, options)
+        if self.embedded is not None:
+            embedded = self.embedded
+            return AsyncLocalJob(LocalJob(lambda: embedded.run(call)))
+        name = await self._perform(converse_submit(call, self._server.retries))
+        return self._job(name, call)
+
+    def job(self, id: str) -> AsyncJob:
+        """A job that was submitted before, by whatever program; its result comes as NumPy arrays."""
+        return self._job(id)
+
+    async def jobs(self, state: str | None = None) -> AsyncIterator[AsyncJob]:
+        """The jobs that the service keeps for this key, the newest first; those of one state where it is given."""
+        after = None
+        while True:
+            documents, after = await self._perform(converse_jobs(state, after, self._remote.retries))
+            for document in documents:
+                yield self._job(document["id"])
+            if after is None:
+                return
+
+    @property
+    def _remote(self) -> Server:
+        if self.embedded is not None:
+            raise UnsupportedError("unsupported", "The embedded client keeps no jobs beyond the objects of `submit`.")
+        return self._server
+
+    def _job(self, name: str, call: Call | None = None) -> AsyncJob:
+        retries = self._remote.retries
+        if call is None:
+            return AsyncJob(name, self._perform, self._lines, retries)
+        return AsyncJob(name, self._perform, self._lines, retries, call.operation, finish_of(call))
+
+    @contextlib.asynccontextmanager
+    async def _lines(self, request: Request) -> AsyncGenerator[AsyncIterator[str]]:
+        with _translated() as failed:
+            arguments = self._server.arguments(request)
+            async with self._http.stream(request.method, self._server.url(request), **arguments) as answer:
+                if answer.status_code >= 400:
+                    raise _failed(Reply(answer.status_code, answer.headers, await answer.aread()))
+                yield answer.aiter_lines()
+        if failed:
+            raise failed[0]
 
     async def _perform(self, steps: Steps) -> Any:
         reply: Reply | TransportError | None = None
@@ -354,6 +465,12 @@ async def _sleep(seconds: float) -> None:
     import asyncio
 
     await asyncio.sleep(seconds)
+
+
+def _failed(reply: Reply) -> HesseError:
+    error = failure(reply)
+    assert error is not None
+    return error
 
 
 @contextlib.contextmanager

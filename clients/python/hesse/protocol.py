@@ -14,7 +14,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Generator, Mapping, MutableSet
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
@@ -94,7 +94,7 @@ class Request:
     method: str
     path: str
     body: bytes
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +118,15 @@ Steps = Generator[Step, Reply | TransportError | None, Any]
 def options_to_json(options: Options) -> dict[str, Any]:
     """The options that differ from their defaults."""
     found: dict[str, Any] = {}
-    for field in fields(Options):
-        value = getattr(options, field.name)
-        if value == field.default:
+    for option in fields(Options):
+        value = getattr(options, option.name)
+        if value == option.default:
             continue
-        name = FLAGS.get(field.name)
+        name = FLAGS.get(option.name)
         if name is not None:
             found[name] = True
         else:
-            found[field.name] = list(value) if isinstance(value, tuple) else value
+            found[option.name] = list(value) if isinstance(value, tuple) else value
     return found
 
 
@@ -289,6 +289,8 @@ def is_worth_retrying(status: int | None, error: HesseError) -> bool:
         return error.code == "connection-failed"
     if status == 429 and (error.retry_after_s or 0.0) > MAX_RETRY_AFTER_S:
         return False
+    if error.code == "idempotency-running":
+        return True
     return status in (408, 429) or (status >= 500 and error.code != "deadline-exceeded")
 
 

@@ -1,0 +1,393 @@
+"""Long work that a service does while nobody waits.
+
+    job = client.submit("hessian", f, x)
+    job.state()            'queued', 'running', 'succeeded', 'failed', 'canceled' or 'expired'
+    for event in job.events(): ...
+    job.result()           what the direct call returns
+
+What is said is written once, as conversations (see `protocol`); `Job` performs them, `AsyncJob` awaits them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+from hesse.errors import TransportError, TransportTimeoutError
+from hesse.function import Function
+from hesse.protocol import (
+    PAIRS,
+    TRIPLES,
+    Call,
+    Finish,
+    Pause,
+    Reply,
+    Request,
+    Steps,
+    call_request,
+    decode_result,
+    delay,
+    exchange,
+)
+from hesse.slow import watched
+from hesse_engine.errors import HesseError, InputError, StateError, rebuild
+from hesse_engine.result import Result
+
+OPERATIONS = ("value", "grad", "jacobian", "hessian", "hessian_diag", "laplacian", "value_grad_hessian", *PAIRS)
+UNFINISHED = ("queued", "running")
+FIRST_POLL_S, LONGEST_POLL_S = 0.05, 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class JobEvent:
+    """`kind` is 'state', 'progress' or 'end'; `data` what the service tells with it."""
+
+    id: int
+    kind: str
+    data: dict[str, Any]
+
+
+class _Caught:
+    """Stands in for a client: a call that is sent is handed back instead."""
+
+    embedded = None
+
+    @staticmethod
+    def send(call: Call) -> Call:
+        return call
+
+
+def call_of(operation: str, f: Callable[..., Any], inputs: tuple[Any, ...], options: dict[str, Any]) -> Call:
+    """The call that `hesse.function(f).<operation>(*inputs, **options)` would send."""
+    if operation not in OPERATIONS:
+        raise InputError("bad-option", f"The operations are {', '.join(OPERATIONS)}; got {operation!r:.40}.")
+    function = Function(f, cast("Any", _Caught()))
+    found: Call = getattr(function, operation)(inputs if len(inputs) != 1 else inputs[0], **options)
+    return found
+
+
+# ---- conversations ---------------------------------------------------------------------------------------------------
+def converse_submit(call: Call, retries: int) -> Steps:
+    """The id of a new job. It has the function itself, so that it needs nothing which the service may forget.
+
+    One key goes with every repetition: a lost answer makes no second job.
+    """
+    headers = {"Prefer": "respond-async", "Idempotency-Key": f'"{uuid.uuid4()}"'}
+    reply = yield from exchange(replace(call_request(replace(call, id=None)), headers=headers), retries)
+    return _document(reply)["id"]
+
+
+def converse_document(name: str, retries: int) -> Steps:
+    """The job as the service describes it."""
+    return _document((yield from exchange(Request("GET", f"/v1/jobs/{name}", b""), retries)))
+
+
+def converse_cancel(name: str, retries: int) -> Steps:
+    """Cancel a job that is not finished; one that is, is left alone."""
+    document = yield from converse_document(name, retries)
+    if document["state"] in UNFINISHED:
+        yield from exchange(Request("DELETE", f"/v1/jobs/{name}", b""), retries)
+
+
+def converse_result(name: str, operation: str, finish: Finish, timeout: float | None, retries: int) -> Steps:
+    """The user's value, once the job is finished."""
+    end, pause = None if timeout is None else time.monotonic() + timeout, FIRST_POLL_S
+    while True:
+        document = yield from converse_document(name, retries)
+        if document["state"] not in UNFINISHED:
+            break
+        left = LONGEST_POLL_S if end is None else end - time.monotonic()
+        if left <= 0:
+            raise TransportTimeoutError("timed-out", f"The job is {document['state']} after {timeout:g} s.")
+        yield Pause(min(pause, left))
+        pause = min(2 * pause, LONGEST_POLL_S)
+    reply = yield from exchange(Request("GET", f"/v1/jobs/{name}/result", b""), retries)
+    return finish(decode_result(reply, operation or document["operation"]))
+
+
+def converse_jobs(state: str | None, after: str | None, retries: int) -> Steps:
+    """A page of the caller's jobs: their documents, and where the next page begins."""
+    query = "".join([f"&{k}={v}" for k, v in (("state", state), ("after", after)) if v is not None])
+    reply = yield from exchange(Request("GET", f"/v1/jobs?limit=100{query}", b""), retries)
+    body = _read(reply)
+    if not isinstance(body.get("jobs"), list):
+        raise _strange(reply)
+    return body["jobs"], body.get("next")
+
+
+def _read(reply: Reply) -> dict[str, Any]:
+    try:
+        body = json.loads(reply.body)
+    except (ValueError, RecursionError):
+        body = None
+    if not isinstance(body, dict):
+        raise _strange(reply)
+    return body
+
+
+def _document(reply: Reply) -> dict[str, Any]:
+    body = _read(reply)
+    if not isinstance(body.get("id"), str) or not isinstance(body.get("state"), str):
+        raise _strange(reply)
+    return body
+
+
+def _strange(reply: Reply) -> TransportError:
+    return TransportError("bad-answer", f"The server answered {reply.status} with a body that is no job.",
+                          hint="Is the base URL that of a Hesse service, and not of an older one?")
+
+
+def plain(operation: str) -> Finish:
+    """What becomes of the result of a job that this program did not submit: NumPy arrays, nested in tuples."""
+
+    def nest(value: Any) -> Any:
+        return tuple([nest(v) for v in value]) if isinstance(value, list) else value
+
+    def finish(result: Result) -> Any:
+        if operation in TRIPLES:
+            return nest(result.output), nest(result.gradient), nest(result.value)
+        return (nest(result.output), nest(result.value)) if operation in PAIRS else nest(result.value)
+
+    return finish
+
+
+class Feed:
+    """Server-sent events as they arrive, line by line; remembers the last, so that another connection goes on there."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._lines, self.last = name, dict[str, str](), 0
+
+    def request(self) -> Request:
+        self._lines.clear()
+        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(self.last)}
+        return Request("GET", f"/v1/jobs/{self._name}/events", b"", headers)
+
+    def event(self, line: str) -> JobEvent | None:
+        """The event that `line` completes, if any."""
+        if line:
+            name, _, value = line.partition(":")
+            self._lines[name] = value.removeprefix(" ")
+            return None
+        found, self._lines = self._lines, {}
+        if not {"id", "event", "data"} <= found.keys():
+            return None  # a comment, which keeps the connection open
+        self.last = int(found["id"])
+        return JobEvent(self.last, found["event"], json.loads(found["data"]))
+
+
+# ---- jobs ------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A computation of a service.
+
+    Attributes:
+        id: what the service calls it; `client.job(id)` finds it again, in another program too.
+    """
+
+    id: str
+    _perform: Callable[[Steps], Any] = field(repr=False)
+    _lines: Callable[[Request], AbstractContextManager[Iterator[str]]] = field(repr=False)
+    _retries: int = field(repr=False)
+    _operation: str = field(default="", repr=False)
+    _finish: Finish | None = field(default=None, repr=False)
+
+    def document(self) -> dict[str, Any]:
+        """Everything that the service tells of the job."""
+        found: dict[str, Any] = self._perform(converse_document(self.id, self._retries))
+        return found
+
+    def state(self) -> str:
+        """'queued', 'running', 'succeeded', 'failed', 'canceled' or 'expired'."""
+        return str(self.document()["state"])
+
+    def progress(self) -> tuple[int, int] | None:
+        """(chunks done, chunks in all), where the computation has chunks and the first is done."""
+        return progress_of(self.document())
+
+    def result(self, timeout: float | None = None) -> Any:
+        """What the direct call returns; waits for it.
+
+        Args:
+            timeout: how long to wait [s]; None is as long as it takes.
+
+        Raises:
+            TimeoutError: `timed-out`; the job goes on.
+            HesseError: what the job failed with; `job-canceled`, `job-expired`, `unknown-job`.
+        """
+        finish = self._finish or plain(self._operation or self.document()["operation"])
+        return self._perform(converse_result(self.id, self._operation, finish, timeout, self._retries))
+
+    def cancel(self) -> None:
+        """End the computation; a finished one is left alone."""
+        self._perform(converse_cancel(self.id, self._retries))
+
+    def events(self) -> Iterator[JobEvent]:
+        """Every event from the first to 'end', once and in order, over lost connections too."""
+        feed, attempt = Feed(self.id), 0
+        while True:
+            before = feed.last
+            try:
+                with self._lines(feed.request()) as lines:
+                    for line in lines:
+                        event = feed.event(line)
+                        if event is not None:
+                            yield event
+                            if event.kind == "end":
+                                return
+            except TransportError:
+                if attempt >= self._retries:
+                    raise
+            attempt = 0 if feed.last > before else attempt + 1
+            time.sleep(delay(attempt, {}))
+
+
+@dataclass(frozen=True, slots=True)
+class AsyncJob:
+    """As `Job`; everything is awaited."""
+
+    id: str
+    _perform: Callable[[Steps], Awaitable[Any]] = field(repr=False)
+    _lines: Callable[[Request], AbstractAsyncContextManager[AsyncIterator[str]]] = field(repr=False)
+    _retries: int = field(repr=False)
+    _operation: str = field(default="", repr=False)
+    _finish: Finish | None = field(default=None, repr=False)
+
+    async def document(self) -> dict[str, Any]:
+        found: dict[str, Any] = await self._perform(converse_document(self.id, self._retries))
+        return found
+
+    async def state(self) -> str:
+        return str((await self.document())["state"])
+
+    async def progress(self) -> tuple[int, int] | None:
+        return progress_of(await self.document())
+
+    async def result(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 (as the waiting one has it)
+        finish = self._finish or plain(self._operation or (await self.document())["operation"])
+        return await self._perform(converse_result(self.id, self._operation, finish, timeout, self._retries))
+
+    async def cancel(self) -> None:
+        await self._perform(converse_cancel(self.id, self._retries))
+
+    async def events(self) -> AsyncIterator[JobEvent]:
+        import asyncio
+
+        feed, attempt = Feed(self.id), 0
+        while True:
+            before = feed.last
+            try:
+                async with self._lines(feed.request()) as lines:
+                    async for line in lines:
+                        event = feed.event(line)
+                        if event is not None:
+                            yield event
+                            if event.kind == "end":
+                                return
+            except TransportError:
+                if attempt >= self._retries:
+                    raise
+            attempt = 0 if feed.last > before else attempt + 1
+            await asyncio.sleep(delay(attempt, {}))
+
+
+def progress_of(document: dict[str, Any]) -> tuple[int, int] | None:
+    found = document.get("progress")
+    return None if not found else (int(found["done"]), int(found["total"]))
+
+
+def finish_of(call: Call) -> Finish:
+    """The user's value of a call's result, with the warnings that the direct call gives."""
+    return lambda result: call.finish(watched(call, result))
+
+
+class LocalJob:
+    """A computation in a thread of this process. A thread cannot be ended: canceling forgets its result."""
+
+    def __init__(self, run: Callable[[], Any]) -> None:
+        self.id = uuid.uuid4().hex
+        self._run, self._changed = run, threading.Condition()
+        self._state, self._value, self._error = "running", None, cast("BaseException | None", None)
+        threading.Thread(target=self._work, name=f"hesse-{self.id}", daemon=True).start()
+
+    def _work(self) -> None:
+        value, error = None, cast("BaseException | None", None)
+        try:
+            value = self._run()
+        except BaseException as raised:  # noqa: BLE001 (raised again where the result is asked for)
+            error = raised
+        with self._changed:
+            if self._state == "running":
+                self._state = "succeeded" if error is None else "failed"
+                self._value, self._error = value, error
+            self._changed.notify_all()
+
+    def document(self) -> dict[str, Any]:
+        return {"id": self.id, "state": self._state, "progress": None}
+
+    def state(self) -> str:
+        return self._state
+
+    def progress(self) -> tuple[int, int] | None:
+        return None
+
+    def result(self, timeout: float | None = None) -> Any:
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._state != "running", timeout):
+                raise TransportTimeoutError("timed-out", f"The job is running after {timeout:g} s.")
+        if self._state == "canceled":
+            raise StateError("job-canceled", "The job was canceled before it was finished.")
+        if isinstance(self._error, HesseError):  # a new one each time: a traceback grows with every raise
+            error = self._error
+            raise rebuild(error.code, error.message, error.hint, error.pointer, error.node) from error
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    def cancel(self) -> None:
+        with self._changed:
+            if self._state == "running":
+                self._state = "canceled"
+            self._changed.notify_all()
+
+    def events(self) -> Iterator[JobEvent]:
+        yield JobEvent(1, "state", {"state": "running"})
+        with contextlib.suppress(Exception):
+            self.result()
+        yield JobEvent(2, "end", {"state": self._state})
+
+
+class AsyncLocalJob:
+    """As `LocalJob`; everything is awaited."""
+
+    def __init__(self, job: LocalJob) -> None:
+        self._job, self.id = job, job.id
+
+    async def document(self) -> dict[str, Any]:
+        return self._job.document()
+
+    async def state(self) -> str:
+        return self._job.state()
+
+    async def progress(self) -> tuple[int, int] | None:
+        return self._job.progress()
+
+    async def result(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 (as the waiting one has it)
+        import asyncio
+
+        return await asyncio.to_thread(self._job.result, timeout)
+
+    async def cancel(self) -> None:
+        self._job.cancel()
+
+    async def events(self) -> AsyncIterator[JobEvent]:
+        yield JobEvent(1, "state", {"state": "running"})
+        with contextlib.suppress(Exception):
+            await self.result()
+        yield JobEvent(2, "end", {"state": self._job.state()})
