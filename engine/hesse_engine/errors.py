@@ -123,6 +123,8 @@ _declare(StateError, 403, "cross-origin")
 _declare(StateError, 408, "body-timeout")
 _declare(StateError, 503, "busy", "not-ready", "worker-died", "store-unavailable")
 _declare(StateError, 500, "internal")
+_declare(InputError, 400, "malformed-http")
+_declare(LimitError, 413, "too-many-parts")
 
 
 def rebuild(

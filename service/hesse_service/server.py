@@ -9,6 +9,7 @@ import tempfile
 import uvicorn
 
 from hesse_engine.backend.device import available_threads
+from hesse_service.connections import Connection
 from hesse_service.settings import Settings
 from hesse_service.telemetry import log_config
 
@@ -39,6 +40,7 @@ def serve(host: str = "127.0.0.1", port: int = 8000, workers: int = 1, log_level
             timeout_graceful_shutdown=settings.drain_s,
             lifespan="on",
             ws="none",
+            http=Connection,
         )
     finally:
         if folder is not None:

@@ -64,6 +64,20 @@ class Settings(BaseSettings):
         description="Predicted memory of one computation; options.max_memory_bytes may lower it [bytes].",
     )
 
+    # ---- connections
+    max_connections: int = Field(
+        default=4096, ge=1, description="Open connections of one server process; more get 503 busy [count]."
+    )
+    head_timeout_s: float = Field(
+        default=10.0, gt=0, description="Longest the head of a request may take; the connection is closed then [s]."
+    )
+    stall_timeout_s: float = Field(
+        default=30.0, gt=0, description="A client that takes nothing of its answer for this long is given up [s]."
+    )
+    max_json_parts: int = Field(
+        default=4_000_000, ge=1, description="Lists, objects and members of one body; more: too-many-parts [count]."
+    )
+
     # ---- what is kept
     data_dir: Path | None = Field(
         default=None,

@@ -144,7 +144,7 @@ def perform(task: Task) -> Reply:
 def _reply(task: Task, on_deadline: Any) -> Reply:
     started = time.perf_counter()
     body = segments.read(task.segment, task.length) if task.segment else task.body
-    value = codec.parse(body)
+    value = codec.parse(body, _Process.settings.max_json_parts)
     parsed = time.perf_counter()
     answer = _Process.evaluator.answer(task.kind, task.name, value, task.terms, on_deadline)
     seconds = answer.seconds
