@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json, to_json
 
-from hesse_engine.errors import HesseError, InputError, LimitError
+from hesse_engine.errors import FunctionError, HesseError, InputError, LimitError
 from hesse_engine.ir.graph import DTYPES, Array, Graph
 from hesse_engine.ir.tensor import decode_tensor
 from hesse_engine.options import Options
@@ -19,6 +19,7 @@ from hesse_service.schemas import CallRequest, OptionsModel
 from hesse_service.settings import Settings
 
 M = TypeVar("M", bound=BaseModel)
+MAX_TENSORS = 10_000  # in v, or in weights
 STRIDE = 65_536  # elements encoded at a time, which bounds the Python floats alive at once
 PLAIN = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 
@@ -172,6 +173,9 @@ def decode_vector(value: Any, max_elements: int, pointer: str = "/v") -> list[Ar
     """`v`, or weights, as arrays. A list is a list of tensors, unless it holds numbers: then it is one tensor."""
     if value is None:
         return None
+    if isinstance(value, list) and len(value) > MAX_TENSORS and isinstance(value[0], (dict, list)):
+        name = pointer.strip("/")
+        raise FunctionError("bad-" + name, f"{name} has {len(value)} tensors; at most {MAX_TENSORS}.", pointer=pointer)
     if isinstance(value, list) and all([isinstance(v, (dict, list)) for v in value]):
         return [decode_one(v, "float64", f"{pointer}/{k}", max_elements) for k, v in enumerate(value)]
     return [decode_one(value, "float64", pointer, max_elements)]

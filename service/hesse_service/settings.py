@@ -64,6 +64,13 @@ class Settings(BaseSettings):
         description="Predicted memory of one computation; options.max_memory_bytes may lower it [bytes].",
     )
 
+    # ---- one process
+    process_memory_bytes: int = Field(
+        default=8 * GIB,
+        ge=0,
+        description="What one compute process may allocate; more: over-memory-budget; 0: no bound [bytes].",
+    )
+
     # ---- connections
     max_connections: int = Field(
         default=4096, ge=1, description="Open connections of one server process; more get 503 busy [count]."

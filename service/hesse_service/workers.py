@@ -14,6 +14,7 @@ import itertools
 import logging
 import multiprocessing
 import os
+import resource
 import signal
 import threading
 import time
@@ -89,6 +90,8 @@ def start_process(settings: Settings, store_path: Path, is_warm: Any) -> None:
     """Initializer: the default signal actions end the process at once; the VM loads behind the first requests."""
     for number in (signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
+    if settings.process_memory_bytes:  # an allocation beyond it is refused at once, where a watch would come too late
+        resource.setrlimit(resource.RLIMIT_DATA, (settings.process_memory_bytes, resource.RLIM_INFINITY))
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _Process.settings = settings
     _Process.evaluator = Evaluator(settings, open_store(settings, store_path))
