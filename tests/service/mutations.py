@@ -7,6 +7,7 @@ import json
 import random
 from typing import Any
 
+import wild
 from hesse_service import examples
 
 ATOMS: tuple[Any, ...] = (
@@ -31,9 +32,9 @@ def seeds() -> list[tuple[str, dict[str, Any]]]:
 
 
 def mutated(request: Any, chance: random.Random) -> Any:
-    """`request` with one to four faults."""
+    """`request` with one or two faults."""
     made = copy.deepcopy(request)
-    for _ in range(chance.randint(1, 4)):
+    for _ in range(chance.randint(1, 2)):
         places = _places(made)
         holder, key = chance.choice(places)
         _strike(holder, key, chance, places)
@@ -108,10 +109,14 @@ def bodies(seed: int, count: int) -> list[tuple[str, bytes]]:
     for _ in range(count):
         operation, request = chance.choice(known)
         kind = chance.random()
-        if kind < 0.2:
+        if kind < 0.1:
             body = spoiled(json.dumps(request).encode(), chance)
-        elif kind < 0.4 and "inputs" in request:
-            function = {"expression": sentence(chance), "inputs": ["x"]}
+        elif kind < 0.5:
+            operation, request = wild.request(chance)
+            body = json.dumps(request if chance.random() < 0.8 else mutated(request, chance)).encode()
+        elif kind < 0.8:
+            text = sentence(chance) if chance.random() < 0.3 else wild.formula(chance)
+            function = {"expression": text, "inputs": ["x"]}
             body = json.dumps({"function": function, "inputs": [[[1.0, 2.0], [3.0, 4.5]]]}).encode()
             operation = chance.choice(("value", "grad", "hessian"))
         else:
