@@ -83,6 +83,7 @@ def prepare(graph: Graph, operation: str, options: Options | None = None) -> Pre
     problem = pose(graph, row, chosen)
     if chosen.batch is not None:
         return _batched(problem, row)
+    _check_result(problem, row)
     is_triple = row.name == "value_grad_hessian" and len(problem.outputs) == 1
     output, slope = (problem.outputs, problem.slope()) if is_triple else ((), ())
     found = structured(problem, row, [*output, *slope, *problem.aux])
@@ -91,6 +92,17 @@ def prepare(graph: Graph, operation: str, options: Options | None = None) -> Pre
         return _lower(problem, row, Derived(strategy, output=output, gradient=slope), program)
     derived = row.derive(problem)
     return _lower(problem, row, derived) if derived.sweep is None else _swept(problem, row, derived)
+
+
+def _check_result(problem: Problem, row: Derivative) -> None:
+    """Refuse a dense matrix over the budget before its pattern is looked for: that takes longer than saying no."""
+    options = problem.options
+    if not row.is_matrix or options.layout != "dense" or options.is_selective:
+        return
+    columns = flat(problem.wrt)
+    rows = columns if row.is_second_order else flat(problem.outputs)
+    least = rows * columns * min([n.dtype.itemsize for n in problem.wrt])
+    check_budget(least, options, least)
 
 
 def pose(graph: Graph, row: Derivative, options: Options) -> Problem:

@@ -140,6 +140,8 @@ _declare(StateError, 410, "job-expired")
 _declare(StateError, 422, "idempotency-conflict")
 _declare(StateError, 429, "too-many-jobs")
 _declare(InputError, 400, "bad-header")
+_declare(InputError, 400, "malformed-http")
+_declare(LimitError, 413, "too-many-parts")
 
 
 def rebuild(

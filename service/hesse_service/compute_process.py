@@ -9,6 +9,7 @@ import gc
 import logging
 import multiprocessing
 import os
+import resource
 import signal
 import threading
 import time
@@ -97,6 +98,8 @@ def start_process(settings: Settings, store_path: Path, cell: Cell) -> None:
         signal.signal(number, signal.SIG_DFL)
     cell.is_warm, cell.pid = False, os.getpid()
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # an allocation far beyond the limit is refused at once, where the watch over the memory in use comes too late
+    resource.setrlimit(resource.RLIMIT_DATA, (2 * settings.process_limit_bytes, resource.RLIM_INFINITY))
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE, encoding="ascii")
     logs.configure_process(settings.log_format)

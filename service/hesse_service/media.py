@@ -43,10 +43,10 @@ def read(body: bytes | memoryview, terms: Terms, settings: Settings, names_of: a
     content = inflate(body, formats.coding, settings.max_inflated_bytes) if formats.coding else body
     if formats.media == FRAME:
         header, tensors = frames.split(memoryview(content).toreadonly(), terms.header_length)
-        return frames.attach(codec.parse(header), tensors, settings.max_elements)
+        return frames.attach(codec.parse(header, settings.max_json_parts), tensors, settings.max_elements)
     plain = bytes(content) if isinstance(content, memoryview) else content
     if formats.media == JSON:
-        return codec.parse(plain)
+        return codec.parse(plain, settings.max_json_parts)
     if formats.media == NPY:
         return archives.call_of_array(bytes(plain), terms.query, settings)
     return archives.call_of_archive(bytes(plain), terms.query, settings, names_of)

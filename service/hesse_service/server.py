@@ -15,6 +15,7 @@ from uvicorn.supervisors import Multiprocess
 
 from hesse_engine.backend.device import available_threads
 from hesse_service import keys
+from hesse_service.connections import Connection
 from hesse_service.lifecycle import CUT_S, ignored
 from hesse_service.logs import log_config
 from hesse_service.settings import Settings
@@ -59,6 +60,7 @@ def serve(
             timeout_graceful_shutdown=settings.drain_s + CUT_S,
             lifespan="on",
             ws="none",
+            http=Connection,
         )
         if workers == 1:
             uvicorn.Server(config).run()

@@ -140,6 +140,20 @@ class Settings(BaseSettings):
         "its blocks (deadline-exceeded) [s].",
     )
 
+    # ---- connections
+    max_connections: int = Field(
+        default=4096, ge=1, description="Open connections of one server process [count] -> busy."
+    )
+    head_timeout_s: float = Field(
+        default=10.0, gt=0, description="Longest the head of a request may take; the connection is closed then [s]."
+    )
+    stall_timeout_s: float = Field(
+        default=30.0, gt=0, description="A client that takes nothing of its answer for this long is given up [s]."
+    )
+    max_json_parts: int = Field(
+        default=4_000_000, ge=1, description="Lists, objects and members of one body [count] -> too-many-parts."
+    )
+
     # ---- what is kept
     data_dir: Path | None = Field(
         default=None,

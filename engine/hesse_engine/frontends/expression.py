@@ -205,7 +205,8 @@ class Parser:
         self.name(self.take())
 
     def known(self, name: str, at: int) -> str:
-        if name in NUMPY or name in TORCH_NAMES or name in ROWS or is_elementwise(NUMPY_ROWS.get(name, name)):
+        is_row = name in ROWS and ROWS[name].kind != "leaf"
+        if name in NUMPY or name in TORCH_NAMES or is_row or is_elementwise(NUMPY_ROWS.get(name, name)):
             return name
         raise self.unknown(name, at, function_names(), "functions are")
 

@@ -191,6 +191,11 @@ class Builder:
         """A fresh input; two inputs are never the same node, whatever their names."""
         return self._new("input", (), {"name": name}, shape, dtype, None)
 
+    def check_constant(self, size: int) -> None:
+        """Refuse a constant of `size` bytes that the limits have no room for; asked before a large one is made."""
+        if self.constant_bytes + size > self.limits.constant_bytes:
+            raise LimitError("too-many-elements", f"The graph's constants exceed {self.limits.constant_bytes} bytes.")
+
     def constant(self, value: Any, dtype: DType | None = None) -> Node:
         """A read-only copy of `value`, interned by dtype, shape and bytes: 0.0 and -0.0, 1 and True stay apart."""
         array = _array(value, dtype)
@@ -203,10 +208,7 @@ class Builder:
         key = ("constant", array.dtype, array.shape, digest)
         node = self._interned.get(key)
         if node is None:
-            if self.constant_bytes + array.nbytes > self.limits.constant_bytes:
-                raise LimitError(
-                    "too-many-elements", f"The graph's constants exceed {self.limits.constant_bytes} bytes."
-                )
+            self.check_constant(array.nbytes)
             self.constant_bytes += array.nbytes
             array.flags.writeable = False
             node = self._interned[key] = self._new("constant", (), {}, array.shape, array.dtype, array)

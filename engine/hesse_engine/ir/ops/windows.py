@@ -37,5 +37,6 @@ def windows(x: Node, *, axis: Any, size: Any, step: Any = 1, dilation: Any = 1) 
         lengths = [count * width if j == k else s for j, s in enumerate(x.shape)]
         whole = slice_(x, start=(0,) * x.ndim, count=lengths)
         return reshape(whole, shape=(*x.shape[:k], count, width, *x.shape[k + 1:]))
+    x.builder.check_constant(8 * count * width)
     index = np.arange(count)[:, None] * stride + np.arange(width) * spread
     return take(x, x.builder.constant(index), axis=k)
