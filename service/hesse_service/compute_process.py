@@ -24,7 +24,7 @@ from hesse_service import codec, segments
 from hesse_service.evaluator import Evaluator, HotKey, internal, translate
 from hesse_service.exchange import Terms
 from hesse_service.settings import MIB, Settings
-from hesse_service.store import Store
+from hesse_service.store_file import open_store
 
 logger = logging.getLogger("hesse.service")
 
@@ -99,10 +99,6 @@ def _end_with_parent() -> None:
 def _load(cell: Cell) -> None:
     load_kernels()
     cell.is_warm = True
-
-
-def open_store(settings: Settings, path: Path) -> Store:
-    return Store(path, settings.store_functions, settings.store_bytes)
 
 
 def load_kernels() -> None:

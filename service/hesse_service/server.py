@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import sys
 import tempfile
 
 import uvicorn
 
 from hesse_engine.backend.device import available_threads
+from hesse_service import store_file
 from hesse_service.settings import Settings
 from hesse_service.telemetry import log_config
 
@@ -21,6 +24,10 @@ def serve(host: str = "127.0.0.1", port: int = 8000, workers: int = 1, log_level
             HESSE_COMPUTE_PROCESSES says otherwise.
     """
     settings = Settings()
+    fault = store_file.fault(settings)
+    if fault:
+        sys.exit(f"hesse: {fault}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises the signal again after it has shut down
     if workers > 1 and "HESSE_COMPUTE_PROCESSES" not in os.environ:
         os.environ["HESSE_COMPUTE_PROCESSES"] = str(max(1, available_threads() // workers))
     folder = None

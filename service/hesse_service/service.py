@@ -14,9 +14,9 @@ from typing import Any
 from fastapi import Request
 from starlette.responses import Response
 
-from hesse_service import codec, responses
+from hesse_service import codec, responses, store_file
 from hesse_service.bodies import Disconnected, read_body
-from hesse_service.compute_process import load_kernels, open_store
+from hesse_service.compute_process import load_kernels
 from hesse_service.evaluator import Answer, Entry, Evaluator, translate, unknown_function
 from hesse_service.exchange import ANYBODY, Terms, terms_of
 from hesse_service.inline import Inline
@@ -25,8 +25,6 @@ from hesse_service.settings import Settings
 from hesse_service.workers import Reply, Work, Workers, deadline_exceeded
 
 logger = logging.getLogger("hesse.service")
-
-STORE = "functions.sqlite"
 
 
 class Service:
@@ -37,8 +35,9 @@ class Service:
         self._is_private = settings.data_dir is None
         self.data_dir = Path(tempfile.mkdtemp(prefix="hesse-")) if settings.data_dir is None else settings.data_dir
         self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        store_path = self.data_dir / STORE
-        self.store = open_store(settings, store_path)
+        store_path = self.data_dir / store_file.STORE
+        store_file.repair(store_path)
+        self.store = store_file.open_store(settings, store_path)
         self.evaluator = Evaluator(settings, self.store)
         self.inline = Inline(self.evaluator)
         self.workers = Workers(settings, store_path)
