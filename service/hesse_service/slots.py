@@ -23,7 +23,7 @@ from hesse_service.settings import Settings
 
 
 class Process:
-    """One compute process, or those that follow each other in one pool: pebble replaces one that ended at work."""
+    """One compute process, in a pool of its own."""
 
     def __init__(self, settings: Settings, store_path: Path) -> None:
         context = multiprocessing.get_context("spawn")

@@ -11,7 +11,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +20,7 @@ import httpx2
 import numpy as np
 import pytest
 
-from serving import COMMAND, Server, call, free_port, register, running, slow_request, tensor, wait_for
+from serving import COMMAND, Server, call, free_port, register, running, slow_graph, tensor, wait_for
 
 DECLARED = {"busy", "worker-died", "deadline-exceeded", "shared-memory-full", "store-unavailable"}
 CUBE = {"expression": "sum(x**3)"}
@@ -71,8 +70,12 @@ def fill(folder: Path) -> Path:
 def serving(tmp_path: Path, **settings: Any) -> Iterator[tuple[Server, httpx2.Client]]:
     """A server, and a client of it."""
     log = tmp_path / "server.log"
-    with running(log, **settings) as server, httpx2.Client(base_url=server.url, timeout=120) as client:
+    with running(log, **settings) as server, client_of(server) as client:
         yield server, client
+
+
+def client_of(server: Server) -> httpx2.Client:
+    return httpx2.Client(base_url=server.url, timeout=120)
 
 
 # ---- processes ------------------------------------------------------------------------------------------------------
@@ -84,15 +87,15 @@ def test_processes_killed_under_load_cost_only_what_they_computed(tmp_path: Path
             ({"id": name}, [1.0, 2.0]), (CUBE, [3.0, 4.0]), (CUBE, LARGE.tolist())
         ]
         choice, found = random.Random(5), []
-        for _ in range(5):  # each time one process is killed among the requests of eight threads
-            answers = [threads.submit(hessian, client, *kinds[k % 3]) for k in range(60)]
-            wait_for(lambda: sum([a.done() for a in answers]) >= 15, 60)  # noqa: B023  (called at once)
+        for _ in range(8):  # each time one process is killed among the requests of eight threads
+            answers = [threads.submit(hessian, client, *kinds[k % 3]) for k in range(30)]
+            wait_for(lambda: sum([a.done() for a in answers]) >= 8, 60)  # noqa: B023  (called at once)
             os.kill(choice.choice(server.children()), signal.SIGKILL)
             found += [a.result() for a in answers]
-        assert len(found) == 300
+        assert len(found) == 240
         assert found.count("ok") >= 200
         assert set(found) <= {"ok", "worker-died"}
-        wait_for(lambda: {hessian(client, *kind) for kind in kinds * 4} == {"ok"}, 30)
+        wait_for(lambda: {hessian(client, *kind) for kind in kinds * 4} == {"ok"}, 60)
         wait_for(lambda: len(server.children()) == 2, 30)
         wait_for(lambda: not segments(server), 10)
 
@@ -293,12 +296,12 @@ def _foreign(path: Path) -> None:
 )
 def test_a_damaged_store_is_set_aside(tmp_path: Path, harm: Callable[[Path], Any]) -> None:
     data, settings = tmp_path / "data", {"compute_processes": 1, "data_dir": tmp_path / "data"}
-    with running(tmp_path / "first.log", **settings) as server, httpx2.Client(base_url=server.url) as client:
+    with running(tmp_path / "first.log", **settings) as server, client_of(server) as client:
         name = register(client, function=CUBE, inputs=[{"name": "x", "shape": [2]}])
     for suffix in ("-wal", "-shm"):
         assert not (data / f"functions.sqlite{suffix}").exists()
     harm(data / "functions.sqlite")
-    with running(tmp_path / "second.log", **settings) as server, httpx2.Client(base_url=server.url) as client:
+    with running(tmp_path / "second.log", **settings) as server, client_of(server) as client:
         response = client.post("/v1/hessian", json={"function": {"id": name}, "inputs": [[1.0, 2.0]]})
         assert (response.status_code, response.json()["code"]) == (404, "unknown-function")
         assert register(client, function=CUBE, inputs=[{"name": "x", "shape": [2]}]) == name
@@ -346,20 +349,16 @@ def test_servers_that_start_at_once_share_one_folder_of_compiled_code(tmp_path: 
 
 
 def test_threads_of_one_request_are_not_those_of_the_next(tmp_path: Path) -> None:
-    """Which threads of the process use the processor: two at work where two are asked for, one before and after."""
+    """Which threads of the process used the processor: two where two were asked for, one before and after."""
+    body = {"function": {"graph": slow_graph(40)}, "inputs": [[0.001] * 1000]}  # 0.16 Tflop
     with serving(tmp_path, compute_processes=1, max_threads=2) as (server, client):
         wait_for(lambda: client.get("/readyz").status_code == 200, 120)
-        for threads, least, most in ((1, 1, 1), (2, 2, 2), (None, 1, 1)):
+        for options, least, most in (({"threads": 1}, 1, 1), ({"threads": 2}, 2, 3), ({}, 1, 1)):
             before = _thread_ticks(server)
-            options = {"deadline_s": 1.5} if threads is None else {"deadline_s": 1.5, "threads": threads}
-            with ThreadPoolExecutor(1) as pool:
-                slow = pool.submit(client.post, "/v1/value", json=slow_request(**options))
-                time.sleep(1.2)
-                after = _thread_ticks(server)
-                assert slow.result().json()["code"] == "deadline-exceeded"
+            assert client.post("/v1/value", json={**body, "options": options}).status_code == 200
+            after = _thread_ticks(server)
             at_work = [t for t in after if after[t] - before.get(t, 0) >= 20]
-            assert least <= len(at_work) <= most, (threads, before, after)
-            wait_for(lambda: hessian(client, CUBE, [1.0]) == "ok", 20)
+            assert least <= len(at_work) <= most, (options, before, after)
 
 
 def _thread_ticks(server: Server) -> dict[str, int]:
