@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx2
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -31,9 +32,11 @@ class Server:
     def children(self) -> list[int]:
         """Its compute processes: the spawned children, without the resource tracker."""
         found = []
-        for task in Path(f"/proc/{self.pid}/task").iterdir():
-            found += [int(p) for p in (task / "children").read_text().split()]
-        return [p for p in found if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()]
+        for child in psutil.Process(self.pid).children():
+            with contextlib.suppress(psutil.Error):  # ended in the meantime
+                if any(["spawn_main" in word for word in child.cmdline()]):
+                    found.append(child.pid)
+        return found
 
 
 def free_port() -> int:

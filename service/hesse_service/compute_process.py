@@ -30,7 +30,7 @@ from hesse_service.evaluator import Evaluator, HotKey, RowsPlan, internal, trans
 from hesse_service.exchange import JSON, Terms
 from hesse_service.journal import CURRENT, Exchange
 from hesse_service.settings import MIB, Settings
-from hesse_service.store import Store
+from hesse_service.store_file import open_store
 from hesse_service.tracing import trace_from
 
 logger = logging.getLogger("hesse.service")
@@ -119,10 +119,6 @@ def _end_with_parent() -> None:
 def _load(cell: Cell) -> None:
     load_kernels()
     cell.is_warm = True
-
-
-def open_store(settings: Settings, path: Path) -> Store:
-    return Store(path, settings.store_functions, settings.store_bytes)
 
 
 def load_kernels() -> None:

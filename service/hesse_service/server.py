@@ -14,7 +14,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from hesse_engine.backend.device import available_threads
-from hesse_service import keys
+from hesse_service import keys, store_file
 from hesse_service.connections import Connection
 from hesse_service.lifecycle import CUT_S, ignored
 from hesse_service.logs import log_config
@@ -44,6 +44,9 @@ def serve(
             keys.load(settings.keys_file)
         except keys.KeysFileError as error:
             raise SystemExit(f"hesse serve: {error}") from None
+    fault = store_file.fault(settings)
+    if fault:
+        raise SystemExit(f"hesse serve: {fault}")
     os.environ["HESSE_LOG_LEVEL"] = log_level  # read by the compute processes
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ignored)  # a server answers them itself; what it raises again ends nothing

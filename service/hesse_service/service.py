@@ -15,9 +15,9 @@ from fastapi import Request
 from starlette.responses import Response
 
 from hesse_engine.errors import StateError
-from hesse_service import codec, job_routes, media, metrics, responses, rows
+from hesse_service import codec, job_routes, media, metrics, responses, rows, store_file
 from hesse_service.bodies import Disconnected, read_body
-from hesse_service.compute_process import load_kernels, open_store
+from hesse_service.compute_process import load_kernels
 from hesse_service.evaluator import Answer, Entry, Evaluator, translate, unknown_function
 from hesse_service.exchange import ANYBODY, DOCUMENT, TENSORS, Terms, terms_of
 from hesse_service.inline import Inline
@@ -35,7 +35,6 @@ from hesse_service.workers import Reply, Work, Workers, deadline_exceeded
 logger = logging.getLogger("hesse.service")
 
 T = TypeVar("T")
-STORE = "functions.sqlite"
 
 
 class Service:
@@ -46,8 +45,9 @@ class Service:
         self._is_private = settings.data_dir is None
         self.data_dir = Path(tempfile.mkdtemp(prefix="hesse-")) if settings.data_dir is None else settings.data_dir
         self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        store_path = self.data_dir / STORE
-        self.store = open_store(settings, store_path)
+        store_path = self.data_dir / store_file.STORE
+        store_file.repair(store_path)
+        self.store = store_file.open_store(settings, store_path)
         self.evaluator = Evaluator(settings, self.store)
         self.keyring = None if settings.keys_file is None else Keyring(settings.keys_file)
         self.inline = Inline(self.evaluator)

@@ -27,7 +27,7 @@ PROGRESS_S = 0.1  # between two looks at how far a computation is
 
 
 class Process:
-    """One compute process, or those that follow each other in one pool: pebble replaces one that ended at work."""
+    """One compute process, in a pool of its own."""
 
     def __init__(self, settings: Settings, store_path: Path) -> None:
         context = multiprocessing.get_context("spawn")

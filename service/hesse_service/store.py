@@ -15,15 +15,16 @@ from hesse_engine.errors import LimitError, StateError
 T = TypeVar("T")
 TOUCH_S = 60.0  # the time of last use is written at most this often per function and process
 BUSY_S = 5.0
+# `turn` orders functions by use: a count, since the clock may be set back. The index answers it.
+NEXT = "(SELECT coalesce(max(turn), 0) + 1 FROM functions WHERE owner = ?1)"
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS functions (
-    owner TEXT NOT NULL, id TEXT NOT NULL, bytes INTEGER NOT NULL, used REAL NOT NULL,
-    signature BLOB NOT NULL, graph BLOB NOT NULL, created REAL NOT NULL DEFAULT 0, PRIMARY KEY (owner, id));
-CREATE INDEX IF NOT EXISTS by_use ON functions (owner, used, bytes);
+    owner TEXT NOT NULL, id TEXT NOT NULL, bytes INTEGER NOT NULL, signature BLOB NOT NULL, graph BLOB NOT NULL,
+    created REAL NOT NULL, used REAL NOT NULL, turn INTEGER NOT NULL, PRIMARY KEY (owner, id));
+CREATE INDEX IF NOT EXISTS by_use ON functions (owner, turn, bytes);
+CREATE INDEX IF NOT EXISTS by_age ON functions (owner, created, id);
 """
-CREATED = "ALTER TABLE functions ADD COLUMN created REAL NOT NULL DEFAULT 0"  # for files made before there was one
-BY_AGE = "CREATE INDEX IF NOT EXISTS by_age ON functions (owner, created, id)"
 Listed = tuple[str, bytes, int, float, float]  # id, signature, bytes, created, used
 
 
@@ -45,10 +46,6 @@ class Store:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         db.executescript(SCHEMA)
-        if "created" not in [row[1] for row in db.execute("PRAGMA table_info(functions)")]:
-            with contextlib.suppress(sqlite3.OperationalError):  # another process was faster
-                db.execute(CREATED)
-        db.execute(BY_AGE)
         return db
 
     def put(self, owner: str, name: str, signature: bytes, graph: bytes) -> None:
@@ -58,15 +55,14 @@ class Store:
                                                    "this function has more.",
                              hint="Send the function itself with each request.")
 
-        now = time.time()
-
         def write() -> None:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 self._db.execute(
-                    "INSERT INTO functions (owner, id, bytes, used, signature, graph, created) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (owner, id) DO UPDATE SET used = excluded.used",
-                    (owner, name, len(graph), now, signature, graph, now),
+                    "INSERT INTO functions (owner, id, bytes, signature, graph, created, used, turn) "
+                    f"VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, {NEXT}) "
+                    "ON CONFLICT (owner, id) DO UPDATE SET used = excluded.used, turn = excluded.turn",
+                    (owner, name, len(graph), signature, graph, time.time()),
                 )
                 self._evict(owner, name)
                 self._db.execute("COMMIT")
@@ -82,7 +78,7 @@ class Store:
         ).fetchone()
         while count > self.max_count or size > self.max_bytes:
             name, length = self._db.execute(
-                "SELECT id, bytes FROM functions WHERE owner = ? AND id <> ? ORDER BY used LIMIT 1", (owner, newest)
+                "SELECT id, bytes FROM functions WHERE owner = ? AND id <> ? ORDER BY turn LIMIT 1", (owner, newest)
             ).fetchone()
             self._db.execute("DELETE FROM functions WHERE owner = ? AND id = ?", (owner, name))
             count, size = count - 1, size - length
@@ -128,7 +124,9 @@ class Store:
         with contextlib.suppress(StateError):  # a full disk must not stop calls
             self._guarded(
                 lambda: self._db.execute(
-                    "UPDATE functions SET used = ? WHERE owner = ? AND id = ?", (time.time(), owner, name)
+                    f"UPDATE functions SET used = ?3, turn = {NEXT} "  # noqa: S608  (a constant)
+                    "WHERE owner = ?1 AND id = ?2",
+                    (owner, name, time.time()),
                 )
             )
 

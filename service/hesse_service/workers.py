@@ -290,17 +290,14 @@ class Workers:
         return reply
 
     def _expired(self, slot: Slot, task: Task, code: int | None) -> HesseError:
-        """What became of a process that ended at `task`; pebble has started another in its place."""
-        segments.remove(task.result_segment)
-        is_over, slot.is_over = slot.is_over, False
-        slot.requests = slot.resident_bytes = 0
-        if is_over:
-            self._ended(slot, "memory")
+        """What became of a process that ended at `task`. Its pipes and locks may be in any state: all are made anew."""
+        if slot.is_over:
+            self._renew(slot, "memory", task.result_segment)
             return _memory_exceeded(self.settings.process_limit_bytes)
         if code == -signal.SIGALRM:
-            self._ended(slot, "deadline")
+            self._renew(slot, "deadline", task.result_segment)
             return deadline_exceeded()
-        self._ended(slot, "crash")
+        self._renew(slot, "crash", task.result_segment)
         logger.error("a compute process ended with code %s during request %s", code, task.terms.request_id)
         return _died()
 
