@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     compress_bytes: int = Field(
         default=1 * KIB, ge=0, description="JSON answers from this size on are compressed where asked for [bytes]."
     )
+    kept_segment_bytes: int = Field(
+        default=64 * MIB, ge=0, description="Shared memory kept by one server process for further answers [bytes]."
+    )
     max_nodes: int = Field(default=200_000, ge=1, description="Nodes of one function, derivatives included [count].")
     max_rank: int = Field(default=32, ge=1, le=64, description="Axes of one tensor [count].")
     max_elements: int = Field(default=1 << 28, ge=1, description="Elements of one tensor of a function [count].")

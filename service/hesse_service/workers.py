@@ -226,6 +226,7 @@ class Workers:
         # the slot used last is taken first: it has what was prepared last
         self._free: asyncio.LifoQueue[Slot] = asyncio.LifoQueue()
         self._waiting = 0
+        segments.KEPT.max_bytes = settings.kept_segment_bytes
         self._numbers = itertools.count()
 
     async def start(self) -> None:
@@ -247,6 +248,7 @@ class Workers:
 
     async def close(self) -> None:
         await asyncio.gather(*[asyncio.to_thread(slot.close) for slot in self._slots])
+        segments.KEPT.clear()
 
     @property
     def is_warm(self) -> bool:
@@ -269,17 +271,23 @@ class Workers:
         label = f"hesse_{os.getpid()}_{next(self._numbers)}"
         length = work.body.length
         segment = f"{label}i" if length >= self.settings.segment_bytes else ""
+        result = segments.KEPT.take(f"{label}o")
         try:
             if segment:
                 await _fill(segment, work.body.chunks, length)
             body = b"" if segment else work.body.joined()
             left_s = work.left_s - queued_s
-            task = Task(work.kind, work.name, body, segment, length, f"{label}o", left_s, work.terms)
+            task = Task(work.kind, work.name, body, segment, length, result, left_s, work.terms)
             reply = await self._perform(slot, task)
+        except BaseException:
+            segments.remove(result)
+            raise
         finally:
             self._free.put_nowait(slot)
             if segment:
                 segments.remove(segment)
+        if not reply.segment:
+            segments.KEPT.give(result)
         reply.seconds["queue"] = queued_s
         return reply
 
@@ -303,7 +311,7 @@ class Workers:
         try:
             return await self._attempt(slot, task)
         except BrokenProcessPool:  # the process died before it took the task
-            slot.renew(task.result_segment)
+            slot.renew("")  # what is kept of the segment's name serves the next process
             return await self._attempt(slot, task)
 
     async def _attempt(self, slot: Slot, task: Task) -> Reply:
