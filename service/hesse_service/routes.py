@@ -53,7 +53,7 @@ def _add_operation(app: FastAPI, row: Derivative) -> None:
         tags=["operations"],
         response_model=None,
         responses=answers(schemas.CallAnswer, *CALL_ERRORS),
-        openapi_extra=body(schemas.CallRequest, examples.OPERATIONS[row.name]),
+        openapi_extra=body(schemas.CallRequest, examples.OPERATIONS[row.name], is_call=True),
     )
 
 

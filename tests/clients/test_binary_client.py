@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 import hesse
 import hesse.numpy as hnp
 from hesse.protocol import BINARY_BYTES, Wire, call_request, register_request
-from scripted import GRADIENT, scripted
-from serving import Server, running
+from scripted import GRADIENT, Answer, scripted
+from serving import Server, running, wait_for
 
 Array = NDArray[Any]
 FRAME = "application/octet-stream"
@@ -31,6 +31,7 @@ MATRIX = np.random.default_rng(3).standard_normal((300, 300))
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with running(tmp_path_factory.mktemp("binary") / "log", compute_processes=1) as started:
+        wait_for(lambda: httpx2.get(f"{started.url}/readyz").status_code == 200, 120)  # one interpreter for all
         yield started
 
 
@@ -142,19 +143,20 @@ def test_what_is_said(server: Server) -> None:
 
 def test_a_server_that_knows_only_json_is_understood() -> None:
     with scripted(GRADIENT) as (url, _), hesse.Client(url) as client:
-        assert client.func.grad(lambda x: (x**2).sum())(np.array([1.0, 2.0])).tolist() == [2.0, 4.0]
+        assert client.functional.jacobian(lambda x: (x**2).sum(), np.array([1.0, 2.0])).tolist() == [2.0, 4.0]
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"result":{"shape":[1],"dtype":"float64","parameters":'
                                                b'{"binary_data_size":8}},"stats":{}}', b"\xff" * 64])
 @pytest.mark.parametrize("stated", ["2", "x", "1000", None])
 def test_broken_frames_are_bad_answers(body: bytes, stated: str | None) -> None:
-    from scripted import Answer
-
     headers = {"Content-Type": FRAME} | ({} if stated is None else {"Inference-Header-Content-Length": stated})
-    with scripted(Answer(200, body, headers)) as (url, _), hesse.Client(url) as client:
-        with pytest.raises(hesse.HesseError) as caught:
-            client.func.grad(lambda x: (x**2).sum())(np.array([1.0, 2.0]))
+    with (
+        scripted(Answer(200, body, headers)) as (url, _),
+        hesse.Client(url) as client,
+        pytest.raises(hesse.HesseError) as caught,
+    ):
+        client.func.grad(lambda x: (x**2).sum())(np.array([1.0, 2.0]))
     assert caught.value.code == "bad-answer"
 
 
