@@ -209,7 +209,7 @@ def located(error: HesseError, function: str) -> HesseError:
 def encode_result(
     result: Result, is_pair: bool, has_aux: bool, tensors: list[memoryview] | None = None
 ) -> list[bytes]:
-    """The answer of a call, in pieces; with a list for `tensors`, where numbers go as bytes, the header of a frame."""
+    """The answer of a call, in pieces. With `tensors`, the header of a frame: the numbers go to that list as bytes."""
     pieces = [b'{"result":']
     members = [(b"", result.value)]
     if is_pair:

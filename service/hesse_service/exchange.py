@@ -18,7 +18,7 @@ FRAME = frames.MEDIA_TYPE
 NPY, NPZ = "application/x-npy", "application/x-npz"
 DOCUMENT = (JSON,)  # answers that hold no tensors
 TENSORS = (JSON, FRAME, NPY, NPZ)  # answers that do; the first of those that a client likes equally well is taken
-BODIES = (JSON, FRAME, NPY, NPZ)
+BODIES = (JSON, FRAME, NPY, NPZ)  # of requests; the last two only of calls
 ANYBODY = ""  # the owner of everything where no keys are asked for
 UTF8 = ("", "charset=utf-8", 'charset="utf-8"')
 LONGEST = 512  # characters of headers whose meaning is remembered
@@ -130,18 +130,18 @@ def _formats(content_type: str, coding: str, accept: str, accept_coding: str, of
 def _read_formats(
     content_type: str, coding: str, accept: str, accept_coding: str, offers: tuple[str, ...]
 ) -> Formats:
-    media, coding = _media(content_type), _coding(coding)
+    media, coding = _media(content_type, BODIES if offers == TENSORS else BODIES[:2]), _coding(coding)
     return Formats(media, coding, chosen_media(accept, offers), *chosen_coding(accept_coding))
 
 
-def _media(content_type: str) -> str:
+def _media(content_type: str, allowed: tuple[str, ...]) -> str:
     media, _, parameters = content_type.partition(";")
     media = media.strip().lower()
-    if media not in BODIES or (media == JSON and parameters.strip().lower() not in UTF8):
+    if media not in allowed or (media == JSON and parameters.strip().lower() not in UTF8):
         raise StateError(
             "unsupported-media-type",
-            "The body must be JSON in UTF-8, a binary frame, an npy array or an npz archive.",
-            hint=f"Send one of these as Content-Type: {', '.join(BODIES)}.",
+            "The body must be JSON in UTF-8 or a binary frame; of a call also an npy array or an npz archive.",
+            hint=f"Send one of these as Content-Type: {', '.join(allowed)}.",
         )
     return media
 

@@ -9,7 +9,9 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from hesse_engine.ir import frames
 from hesse_service import schemas
+from hesse_service.exchange import FRAME, JSON, NPY, NPZ
 from hesse_service.problems import declared
 
 DESCRIPTION = """\
@@ -22,6 +24,9 @@ with vectors, with the conventions of `torch.autograd.functional` and `torch.fun
 
 **Tensors** are `{"shape", "dtype", "data"}` with data nested or flat in row-major order; answers send it flat. JSON
 knows no NaN or infinity: these are the strings `"NaN"`, `"Infinity"` and `"-Infinity"`. Finite numbers keep every bit.
+Large ones travel as bytes, in frames of the Open Inference Protocol's kind (`application/octet-stream`): JSON whose
+tensors are `{"shape", "dtype", "parameters": {"binary_data_size"}}`, then their bytes, little-endian, in that order.
+`Accept` chooses how the answer is written. `Content-Encoding` of a body may be gzip or zstd, as may that of answers.
 
 **Errors** are RFC 9457 problems with a stable `code`, a JSON pointer or node at the fault, and a hint. Where
 `retryable` is true the same request may succeed later.
@@ -53,21 +58,41 @@ SCHEMES = {
 REF = "#/components/schemas/{model}"
 
 
-def body(model: type[BaseModel], examples: dict[str, Any]) -> dict[str, Any]:
-    """The `requestBody` of a route that reads its body itself."""
+BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+
+
+def _text(name: str, description: str) -> dict[str, Any]:
+    return {"name": name, "required": False, "description": description, "schema": {"type": "string"}}
+
+
+LENGTH = _text(frames.LENGTH, f"Of a frame ({FRAME}): the length of its JSON part [bytes].")
+QUERY = (
+    _text("function", "With an npy or npz body: the id of a registered function."),
+    _text("expression", "With an npy or npz body: the function as a formula."),
+    _text("inputs", "With an npy or npz body: names of the formula's inputs, separated by commas."),
+    _text("options", "With an npy or npz body: the options, as a JSON object."),
+)
+
+
+def body(model: type[BaseModel], examples: dict[str, Any], is_call: bool = False) -> dict[str, Any]:
+    """The `requestBody` of a route that reads its body itself, and what goes with it; of a call, arrays, too."""
     schema = {"$ref": REF.format(model=model.__name__)}
-    return {
-        "requestBody": {"required": True, "content": {"application/json": {"schema": schema, "examples": examples}}}
-    }
+    content: dict[str, Any] = {JSON: {"schema": schema, "examples": examples}, FRAME: BINARY}
+    parameters = [{**LENGTH, "in": "header"}]
+    if is_call:
+        content |= dict.fromkeys((NPY, NPZ), BINARY)
+        parameters += [{**p, "in": "query"} for p in QUERY]
+    return {"parameters": parameters, "requestBody": {"required": True, "content": content}}
 
 
 def answers(model: type[BaseModel], *errors: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route: an answer, and problems."""
-    schema = {"$ref": REF.format(model=model.__name__)}
-    return {
-        200: {"description": str(model.__doc__), "content": {"application/json": {"schema": schema}}},
-        **declared(*errors),
-    }
+    """The `responses` of a route: an answer, of a call in any format, and problems."""
+    content: dict[str, Any] = {JSON: {"schema": {"$ref": REF.format(model=model.__name__)}}}
+    answer: dict[str, Any] = {"description": str(model.__doc__), "content": content}
+    if model is schemas.CallAnswer:
+        content |= dict.fromkeys((FRAME, NPY, NPZ), BINARY)
+        answer["headers"] = {frames.LENGTH: {k: LENGTH[k] for k in ("description", "schema")}}
+    return {200: answer, **declared(*errors)}
 
 
 def by_job() -> tuple[dict[int | str, dict[str, Any]], list[dict[str, Any]]]:

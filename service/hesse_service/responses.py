@@ -47,7 +47,7 @@ async def of_document(request: Request, document: bytes, least: int) -> Response
 
 
 class SegmentResponse(Response):
-    """Sends a segment and removes it, also where the client goes away before the first byte."""
+    """Sends a segment and gives it back, also where the client goes away before the first byte."""
 
     def __init__(self, name: str, length: int, headers: dict[str, str], media_type: str) -> None:
         self.name, self.length = name, length
@@ -55,10 +55,10 @@ class SegmentResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            content = segments.mapped(self.name, self.length)
+            content = segments.KEPT.view(self.name, self.length)
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             for at in range(0, self.length, STRIDE):
                 more = at + STRIDE < self.length
                 await send({"type": "http.response.body", "body": content[at : at + STRIDE], "more_body": more})
         finally:
-            segments.remove(self.name)
+            segments.KEPT.give(self.name)

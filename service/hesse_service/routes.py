@@ -60,7 +60,9 @@ def _add_operation(app: FastAPI, row: Derivative) -> None:
         tags=[OPERATIONS],
         response_model=None,
         responses={**answers(schemas.CallAnswer, *CALL_ERRORS, *JOB_ERRORS), **accepted},
-        openapi_extra={**body(schemas.CallRequest, examples.OPERATIONS[row.name]), "parameters": parameters},
+        openapi_extra={
+            **body(schemas.CallRequest, examples.OPERATIONS[row.name], is_call=True), "parameters": parameters,
+        },
     )
 
 

@@ -143,14 +143,14 @@ def _removed(reply: Reply) -> Iterator[None]:
         yield
     finally:
         if reply.segment:
-            segments.remove(reply.segment)
+            segments.KEPT.give(reply.segment)
 
 
 def _content(reply: Reply) -> Iterator[bytes | memoryview]:
     if not reply.segment:
         yield reply.body
         return
-    content = segments.mapped(reply.segment, reply.length)
+    content = segments.KEPT.view(reply.segment, reply.length)
     for at in range(0, reply.length, STRIDE):
         yield content[at : at + STRIDE]
 

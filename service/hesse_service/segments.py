@@ -28,17 +28,23 @@ def _view(segment: SharedMemory) -> memoryview:
 
 
 def write(name: str, pieces: Iterable[bytes | memoryview], length: int) -> None:
-    """Create the segment `name` and fill it: one copy of every piece.
+    """Create the segment `name`, or take it as it is, and fill it: one copy of every piece.
 
     Raises:
         StateError: `shared-memory-full`.
     """
+    if HAS_FILES:
+        if not (FILES / name).exists():
+            _create(name, length).close()
+        try:
+            _write_file(FILES / name, pieces)
+        except OSError as error:
+            remove(name)
+            raise full() from error
+        return
     segment = _create(name, length)
     try:
-        if HAS_FILES:
-            _write_file(FILES / name, pieces)
-        else:
-            _copy(_view(segment), pieces)
+        _copy(_view(segment), pieces)
     finally:
         segment.close()
 
@@ -100,10 +106,58 @@ def read(name: str, length: int) -> bytes:
 
 
 def remove(name: str) -> None:
-    """Remove the segment if it exists."""
+    """Remove the segment if it exists, and what is kept of it."""
+    KEPT.forget(name)
     try:
         segment = SharedMemory(name)
     except FileNotFoundError:
         return
     segment.close()
     segment.unlink()
+
+
+class Kept:
+    """Segments in which answers came, kept by the server for further answers.
+
+    Measured for 32 MB: 28 ms to fill and free new memory, 8 ms to fill a kept segment; 10 ms to read what was just
+    mapped, 4 ms where the mapping is kept. Bodies of requests come in new segments: arrays may still look at old ones.
+    """
+
+    def __init__(self) -> None:
+        self.max_bytes = 0
+        self._idle: list[str] = []
+        self._views: dict[str, memoryview] = {}
+
+    def take(self, name: str) -> str:
+        """The name of an idle segment, or `name` for a new one."""
+        return self._idle.pop() if self._idle else name
+
+    def view(self, name: str, length: int) -> memoryview:
+        """The first `length` bytes of a segment that was filled."""
+        view = self._views.get(name)
+        if view is None or len(view) < length:
+            view = self._views[name] = mapped(name, (FILES / name).stat().st_size if HAS_FILES else length)
+        return view[:length]
+
+    def give(self, name: str) -> None:
+        """Keep the segment, if it was filled and there is room; else remove it."""
+        view = self._views.get(name)
+        if view is None or not HAS_FILES or len(view) + self._bytes() > self.max_bytes:
+            remove(name)
+        else:
+            self._idle.append(name)
+
+    def forget(self, name: str) -> None:
+        """Drop the mapping; a later segment of this name is another one."""
+        self._views.pop(name, None)
+
+    def clear(self) -> None:
+        """Remove what is idle."""
+        while self._idle:
+            remove(self._idle.pop())
+
+    def _bytes(self) -> int:
+        return sum([len(self._views[name]) for name in self._idle])
+
+
+KEPT = Kept()

@@ -93,6 +93,9 @@ class Settings(BaseSettings):
     compress_bytes: int = Field(
         default=1 * KIB, ge=0, description="JSON answers from this size on are compressed where asked for [bytes]."
     )
+    kept_segment_bytes: int = Field(
+        default=64 * MIB, ge=0, description="Shared memory kept by one server process for further answers [bytes]."
+    )
     max_nodes: int = Field(
         default=200_000,
         ge=1,

@@ -75,6 +75,7 @@ class Workers:
         self.restarts: Counter[str] = Counter()
         self._slots = [Slot(k, settings, store_path) for k in range(settings.compute_processes)]
         self._queue: Queue[Slot] = Queue()
+        segments.KEPT.max_bytes = settings.kept_segment_bytes
         self._numbers = itertools.count()
         self._held_s = 0.0  # how long a request holds a slot, lately
         self._has_been_warm = False
@@ -92,6 +93,7 @@ class Workers:
             self._recycling.cancel()
             await asyncio.wait({self._recycling})
         await asyncio.gather(*[asyncio.to_thread(slot.close) for slot in self._slots])
+        segments.KEPT.clear()
 
     # ---- what there is to see ---------------------------------------------------------------------------------------
     @property
@@ -210,19 +212,25 @@ class Workers:
         label = f"hesse_{os.getpid()}_{next(self._numbers)}"
         length = work.body.length
         segment = f"{label}i" if length >= self.settings.segment_bytes else ""
+        result = segments.KEPT.take(f"{label}o")
         try:
             if segment:
                 await _fill(segment, work.body.chunks, length)
             body = b"" if segment else work.body.joined()
             left_s = work.left_s - (acquired - started)
-            slot.task = Task(work.kind, work.name, body, segment, length, f"{label}o", left_s, work.terms, work.rows)
+            slot.task = Task(work.kind, work.name, body, segment, length, result, left_s, work.terms, work.rows)
             async with slot.watched(on_progress):
                 reply = await self._perform(slot, slot.task)
+        except BaseException:
+            segments.remove(result)
+            raise
         finally:
             self._held_s += 0.1 * (time.monotonic() - acquired - self._held_s)
             self._release(slot)
             if segment:
                 segments.remove(segment)
+        if not reply.segment:
+            segments.KEPT.give(result)
         reply.seconds["queue"] = acquired - started
         return reply
 

@@ -14,7 +14,7 @@ from serving import Server, running, wait_for
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     log = tmp_path_factory.mktemp("service") / "server.log"
     with running(log, compute_processes=2, max_threads=2, max_body_bytes=8 << 20, body_timeout_s=2, queue_length=8,
-                 max_nodes=20_000, segment_bytes=32_768) as started:
+                 max_nodes=20_000, segment_bytes=32_768, max_inflated_bytes=16 << 20) as started:
         yield started
 
 

@@ -74,7 +74,7 @@ class Wire:
 
     Attributes:
         binary: tensors as frames always, never, or where that is cheaper.
-        compression: content coding of bodies that are large enough for one, and of the answers to them.
+        compression: content coding of bodies that are large enough for one; answers then come in gzip.
     """
 
     binary: bool | None = None
@@ -84,7 +84,7 @@ class Wire:
     def headers(self) -> dict[str, str]:
         """What is taken back."""
         return {"Accept": JSON if self.binary is False else f"{frames.MEDIA_TYPE}, {JSON};q=0.9",
-                "Accept-Encoding": self.compression or "identity"}
+                "Accept-Encoding": "identity" if self.compression is None else "gzip"}  # HTTP libraries all read gzip
 
 
 @dataclass(frozen=True, slots=True)

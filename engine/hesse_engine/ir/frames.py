@@ -35,13 +35,14 @@ Path = tuple[Any, Any] | None  # (the container's path, the key in it)
 # ---- writing --------------------------------------------------------------------------------------------------------
 def describe(array: Array) -> dict[str, Any]:
     """What a header says of `array`."""
-    return {"shape": list(array.shape), "dtype": NAMES[array.dtype], "parameters": {SIZE: array.nbytes}}
+    return {"shape": list(array.shape), "dtype": NAMES.get(array.dtype) or array.dtype.name, "parameters": {SIZE: array.nbytes}}
 
 
 def raw(array: Array) -> memoryview:
     """The bytes of `array`: its own memory where that is in row-major order, else a copy."""
-    if not array.flags.c_contiguous or not _little(array.dtype).isnative:
-        array = np.ascontiguousarray(array, _little(array.dtype))
+    little = _little(array.dtype)
+    if not array.flags.c_contiguous or array.dtype != little:
+        array = np.ascontiguousarray(array, little)
     return array.data.cast("B") if array.size else memoryview(b"")
 
 
