@@ -204,6 +204,8 @@ def encode_result(result: Result, is_pair: bool, has_aux: bool) -> list[bytes]:
     if has_aux:
         pieces.append(b',"aux":')
         encode_nested(result.aux, pieces)
+    if result.verification is not None:
+        pieces += [b',"verification":', encode(result.verification)]
     pieces += [b',"stats":', encode(result.stats), b"}"]
     return pieces
 
