@@ -11,6 +11,8 @@ from hesse_engine.errors import FunctionError, InputError
 from hesse_engine.ir.graph import Array, Node
 from hesse_engine.options import Options
 
+VERIFIED = ("hessian", "jacobian", "value_grad_hessian", "hvp", "vhp")
+
 if TYPE_CHECKING:
     from hesse_engine.derivatives import Derivative
 
@@ -60,6 +62,17 @@ def check_asked(row: Derivative, options: Options) -> None:
     if options.weighted and not row.is_second_order:
         raise InputError("bad-weights", f"{row.name} takes no weights: they make one function of several outputs, for "
                                         "Hessians and what is read from them.", pointer="/weights")
+    _check_verified(row, options)
+
+
+def _check_verified(row: Derivative, options: Options) -> None:
+    if not options.verify:
+        return
+    if row.name not in VERIFIED or options.layout == "diag":
+        raise InputError("bad-option", f"verify checks {', '.join(VERIFIED)}, in every layout but diag.",
+                         pointer="/options/verify")
+    if options.batch is not None or options.tangents is not None:
+        raise InputError("bad-option", "verify checks one point and one vector.", pointer="/options/verify")
 
 
 def check_weights(wanted: Sequence[Node], given: Sequence[Any] | None) -> list[Array]:

@@ -40,6 +40,7 @@ class Options:
         strict: refuse outputs that do not depend on an input, as torch does.
         aux: how many of the graph's last outputs are auxiliary: evaluated, not differentiated.
         nonfinite: 'allow', or 'error': refuse a result with a NaN or an infinity, naming the node that it comes from.
+        verify: check the result in ways independent of how it was computed, and say so in `Result.verification`.
         tier: 'auto' (the reference interpreter answers until the VM is loaded, the VM until hot regions have kernels of
             their own), 'jit' (waits for those kernels), 'vm' or 'reference'.
     """
@@ -61,6 +62,7 @@ class Options:
     strict: bool = False
     aux: int = 0
     nonfinite: str = "allow"
+    verify: bool = False
     tier: str = "auto"
 
     def checked(self) -> Options:
@@ -79,7 +81,7 @@ class Options:
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < 0):
                 raise InputError("bad-option", f"{name} must be a non-negative integer.", pointer=f"/options/{name}")
-        for name in ("strict", "preallocate", "weighted"):
+        for name in ("strict", "preallocate", "weighted", "verify"):
             if type(getattr(self, name)) is not bool:
                 raise InputError("bad-option", f"{name} must be a boolean.", pointer=f"/options/{name}")
         return self

@@ -59,7 +59,8 @@ class Result:
     """`value` is the derivative: arrays, lists where torch nests tuples, or a `SparseMatrix`.
 
     `output` is f(x), for the operations that torch answers with a pair (jvp, vjp, hvp, vhp) and, with `gradient`, for
-    `value_grad_hessian`; `aux` are the auxiliary outputs; `stats` says how it was computed.
+    `value_grad_hessian`; `aux` are the auxiliary outputs; `stats` says how it was computed; `verification`, with
+    `Options.verify`, how well the result holds: see `hesse_engine.backend.verification`.
     """
 
     value: Any
@@ -67,6 +68,7 @@ class Result:
     aux: list[Array] = field(default_factory=list)
     stats: dict[str, Any] = field(default_factory=dict)
     gradient: Any = None
+    verification: dict[str, Any] | None = None
 
 
 def check_out(out: Any, shape: tuple[int, ...], dtype: DType) -> Array:

@@ -156,7 +156,8 @@ def _check_rows(operation: str, options: Options) -> Derivative:
                          pointer="/options/stream")
     row = DERIVATIVES[operation]
     check_asked(row, options)
-    refused = {"layout": options.layout != "dense", "batched": options.batch is not None, "aux": options.aux > 0}
+    refused = {"layout": options.layout != "dense", "batched": options.batch is not None, "aux": options.aux > 0,
+               "verify": options.verify}
     for name, is_given in refused.items():
         if is_given:
             raise InputError("bad-option", f"A matrix in blocks of rows is dense and of one point: leave out {name}.",

@@ -225,6 +225,8 @@ def encode_result(
     if has_aux:
         pieces.append(b',"aux":')
         encode_nested(result.aux, pieces, tensors)
+    if result.verification is not None:
+        pieces += [b',"verification":', encode(result.verification)]
     pieces += [b',"stats":', encode(result.stats), b"}"]
     return pieces
 

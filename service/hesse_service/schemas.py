@@ -169,6 +169,11 @@ class OptionsModel(Model):
     nonfinite: Annotated[str, _one_of(*NONFINITE)] = Field(
         default="allow", description="'error': refuse a result with a NaN or an infinity, naming the node it is from."
     )
+    verify: bool = Field(
+        default=False,
+        description="hessian, jacobian, value_grad_hessian, hvp and vhp, of one point: check the result in ways that "
+        "share little with how it was computed; the answer gains `verification`.",
+    )
     tier: Annotated[str, _one_of(*TIERS)] = Field(default="auto", description="Which interpreter answers.")
     deadline_s: float | None = Field(default=None, ge=0.001, description="Give up after this many seconds.")
     stream: bool = Field(
@@ -243,11 +248,38 @@ class Triple(Model):
     hessian: Any
 
 
+Number = float | Literal["NaN", "Infinity", "-Infinity"]
+
+
+class Verification(Model):
+    """How well a result M holds. |.| is the 2-norm (of M: Frobenius), u, d random directions that the inputs fix.
+
+    Below about 1e-12 is usual, over sqrt(eps) (1.5e-8 in double precision) alarming; differences may be off by their
+    `..._error`.
+    """
+
+    symmetry_defect: Number | None = Field(default=None, description="max |H - H'| / max |H|; of a whole Hessian.")
+    directional_residual: Number = Field(
+        description="|M u - P(u)| / (|M| |u|), P(u) by the textbook transforms in the reference interpreter; of a "
+        "product p with v: |p - P(v)| / |P(v)|."
+    )
+    difference_residual: Number = Field(
+        description="The same against differences of the gradient (of a Jacobian: of the function)."
+    )
+    difference_error: Number = Field(description="How far off those differences may be.")
+    slope_residual: Number | None = Field(
+        default=None, description="|g' d - (f(x + h d) - f(x - h d)) / 2h| / (|g| |d|): the gradient, from f alone."
+    )
+    slope_error: Number | None = Field(default=None, description="How far off those differences may be.")
+    suspicious: list[str] = Field(description="The alarming ones of these numbers.")
+
+
 class CallAnswer(Model):
     """`result` is a tensor, lists of them where torch nests tuples, a sparse matrix, a pair or a triple."""
 
     result: TensorAnswer | SparseAnswer | Pair | Triple | list[Any]
     aux: list[TensorAnswer] | None = Field(default=None, description="Present when options.aux > 0.")
+    verification: Verification | None = Field(default=None, description="Present with options.verify.")
     stats: dict[str, Any] = Field(description="How it was computed: strategy, tier, threads, chunks, seconds, ...")
 
 

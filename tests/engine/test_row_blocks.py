@@ -127,6 +127,7 @@ def test_blocks_keep_to_the_budget() -> None:
     ("hessian", {"layout": "csr"}, "bad-option"),
     ("hessian", {"batch": 2}, "bad-option"),
     ("hessian", {"aux": 1}, "bad-option"),
+    ("hessian", {"verify": True}, "bad-option"),
     ("hessian", {"rows": (46,)}, "bad-rows"),
     ("hessian", {"columns": (-47,)}, "bad-columns"),
 ])

@@ -8,7 +8,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +75,8 @@ def resident(pid: int) -> int:
     return 1024 * next(int(line.split()[1]) for line in fields if line.startswith("VmRSS"))
 
 
-def segments() -> set[str]:
-    return {p.name for p in Path("/dev/shm").glob("hesse_*")}
+def segments(server: Server) -> set[str]:
+    return {p.name for p in Path("/dev/shm").glob(f"hesse_{server.pid}_*")}
 
 
 def test_a_matrix_many_times_the_budget(server: Server, client: httpx2.Client) -> None:
@@ -125,7 +124,7 @@ def test_a_matrix_many_times_the_budget(server: Server, client: httpx2.Client) -
     assert head["stats"]["predicted_peak_bytes"] <= BUDGET
     for pid in pids:
         assert peak[pid] - base[pid] < BUDGET + 4 * BLOCK < size / 4, (base, peak)
-    wait_for(lambda: not segments(), 5)
+    wait_for(lambda: not segments(server), 5)
 
 
 def test_one_program_serves_all_blocks(client: httpx2.Client) -> None:
@@ -194,8 +193,16 @@ def test_a_fault_of_the_inputs_is_said_before_the_first_byte(client: httpx2.Clie
 
 
 def slow_stream() -> dict[str, Any]:
-    """A Hessian of 1000 rows, of which a block of 131 takes seconds."""
+    """A Hessian of 1000 rows, of which a block of 4 takes about a second."""
     return {"function": {"graph": slow_graph(3)}, "inputs": [[0.001] * 1000], "options": {"stream": True}}
+
+
+@pytest.fixture(scope="module")
+def roomy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with memory for the slow function, and one process."""
+    log = tmp_path_factory.mktemp("roomy") / "server.log"
+    with running(log, compute_processes=1, stream_block_bytes=4 * 8000, segment_bytes=16_384, deadline_s=60) as started:
+        yield started
 
 
 def cpu_ticks(pid: int) -> int:
@@ -225,32 +232,50 @@ def test_blocks_wait_for_a_client_that_does_not_read(server: Server, client: htt
     """At most one block is computed ahead: then the processes are idle, and free for others."""
     with reading_slowly(server, dense_request(4000)) as connection:
         wait_for(lambda: is_idle(server), 20)
-        assert len(segments()) <= 2, segments()
+        assert len(segments(server)) <= 2, segments(server)
         assert call(client, "hessian", function={"expression": "sum(x**2)"}, inputs=[[1.0]])["result"]["data"] == [2.0]
         received = 0
         connection.settimeout(20)
         while received < 4 * BLOCK:  # and they go on when it does
             received += len(connection.recv(1 << 20))
-    wait_for(lambda: not segments(), 10)
+    wait_for(lambda: not segments(server), 10)
 
 
-def test_a_client_that_leaves_ends_the_block_in_work(server: Server, client: httpx2.Client) -> None:
-    wait_for(lambda: len(server.children()) == 2, 20)
-    with reading_slowly(server, {**slow_stream(), "options": {"stream": True, "rows": list(range(200)) * 5}}):
-        pass
-    wait_for(lambda: is_idle(server), 20)
-    wait_for(lambda: not segments(), 10)
-    with ThreadPoolExecutor(2) as pool:  # both processes are free
-        answers = list(pool.map(lambda _: stream(client, "hessian", dense_request(30))[1], range(4)))
-    for found in answers:
-        np.testing.assert_allclose(found, dense_rows(30, slice(None)), rtol=1e-12)
+def test_a_client_that_leaves_ends_the_block_in_work(roomy: Server) -> None:
+    (before,) = roomy.children()
+    with reading_slowly(roomy, slow_stream()):
+        wait_for(lambda: not is_idle(roomy), 20)
+    wait_for(lambda: roomy.children() != [before], 20)  # the process was in the middle of a block
+    wait_for(lambda: is_idle(roomy), 20)
+    wait_for(lambda: not segments(roomy), 10)
+    with httpx2.Client(base_url=roomy.url, timeout=60) as client:
+        np.testing.assert_allclose(stream(client, "hessian", dense_request(30))[1], dense_rows(30, slice(None)),
+                                   rtol=1e-12)
 
 
-def test_a_block_keeps_its_deadline(server: Server, client: httpx2.Client) -> None:
+def test_a_client_that_leaves_before_the_first_row(roomy: Server) -> None:
     body = slow_stream()
-    body["function"]["graph"] = slow_graph(200)
+    body["function"]["graph"] = slow_graph(8)
+    with pytest.raises(httpx2.ReadTimeout):
+        httpx2.post(f"{roomy.url}/v1/hessian", json=body, headers=BINARY, timeout=2.0)
+    wait_for(lambda: is_idle(roomy), 20)
+    wait_for(lambda: not segments(roomy), 10)
+
+
+def test_others_are_served_between_blocks(roomy: Server) -> None:
+    """One process: a call that comes while a stream runs waits for a block, not for the matrix."""
+    with reading_slowly(roomy, slow_stream()) as connection, httpx2.Client(base_url=roomy.url, timeout=60) as client:
+        for _ in range(3):
+            found = call(client, "hessian", function={"expression": "sum(x**2)"}, inputs=[[1.0]])
+            assert found["result"]["data"] == [2.0]
+        assert connection.recv(1 << 16)
+
+
+def test_a_block_keeps_its_deadline(roomy: Server) -> None:
+    body = slow_stream()
+    body["function"]["graph"] = slow_graph(8)
     body["options"]["deadline_s"] = 0.5
-    response = client.post("/v1/hessian", json=body, headers=BINARY)
+    response = httpx2.post(f"{roomy.url}/v1/hessian", json=body, headers=BINARY, timeout=60)
     assert (response.status_code, response.json()["code"]) == (504, "deadline-exceeded")
 
 

@@ -17,7 +17,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 from hesse import errors, func, functional, functorch
-from hesse.client import AsyncClient, Client
+from hesse.async_client import AsyncClient
+from hesse.client import Client
 from hesse.conditional import cond
 from hesse.current import current_client, use
 from hesse.errors import (

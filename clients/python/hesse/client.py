@@ -9,20 +9,16 @@ What is said and what it means is `protocol`'s; here its steps are performed.
 from __future__ import annotations
 
 import contextlib
-import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from hesse.embedded import Embedded
-from hesse.errors import TransportError, TransportTimeoutError
+from hesse.errors import TransportError
 from hesse.func import Func
 from hesse.function import Function
 from hesse.functional import Functional
 from hesse.jobs import (
-    AsyncJob,
-    AsyncLocalJob,
     Job,
     LocalJob,
     call_of,
@@ -40,69 +36,17 @@ from hesse.protocol import (
     Request,
     Steps,
     Wire,
-    check_compression,
     converse,
     converse_plan,
-    failure,
 )
-from hesse_engine.errors import HesseError, InputError, StateError, UnsupportedError
+from hesse.remote import LOCAL, RETRIES, Server, failure_of, keeps_nothing, server_of, setting
+from hesse.streaming import Download
+from hesse.transport import translated
+from hesse_engine.errors import UnsupportedError
+from hesse_engine.ir.graph import Array
 
 if TYPE_CHECKING:
     import httpx2
-
-LOCAL = ":local:"
-CONNECT_S, READ_S, RETRIES = 5.0, 600.0, 2
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """Where a service is and how it is spoken to; `registered` are the functions that it was sent."""
-
-    base_url: str
-    headers: Mapping[str, str] = field(repr=False)  # the key is among them
-    retries: int
-    timeout: Any
-    wire: Wire
-    registered: set[str] = field(default_factory=set)
-
-    def arguments(self, request: Request) -> dict[str, Any]:
-        found = {"content": request.body, "headers": {**self.headers, **request.headers}}
-        return found if self.timeout is None else {**found, "timeout": self.timeout}
-
-    def url(self, request: Request) -> str:
-        return self.base_url + request.path
-
-
-def _server(base_url: str, api_key: str | None, timeout: Any, retries: int, is_own: bool, wire: Wire) -> Server:
-    import httpx2
-
-    from hesse import __version__
-
-    url = base_url.rstrip("/")
-    if not url.startswith(("http://", "https://")):
-        raise InputError("bad-option", f"The base URL must begin with http:// or https://, or be {LOCAL!r}; got "
-                                       f"{base_url!r:.80}.")
-    check_compression(wire.compression)
-    headers = {**wire.headers, "User-Agent": f"hesse-python/{__version__}"}
-    if api_key is not None:
-        headers["Authorization"] = f"Bearer {_checked(api_key)}"
-    if timeout is None and is_own:
-        timeout = httpx2.Timeout(READ_S, connect=CONNECT_S)
-    return Server(url, headers, retries, timeout, wire)
-
-
-def _checked(api_key: str) -> str:
-    """The key without the blanks around it; what else no header can carry is refused here, where it is not repeated."""
-    found = api_key.strip()
-    if not found or not found.isascii() or not found.isprintable() or " " in found:
-        raise InputError("bad-option", "The API key is empty, or has characters that no key has.",
-                         hint="Give it as `hesse keys add` printed it: hesse_<id>_<secret>.")
-    return found
-
-
-def _setting(value: str | None, name: str, default: str | None) -> str | None:
-    return value if value is not None else os.environ.get(name) or default
-
 
 class Client:
     """Computes for the calling thread; may be shared by threads.
@@ -134,7 +78,7 @@ class Client:
         compression: str | None = None,
         http_client: httpx2.Client | None = None,
     ) -> None:
-        url = _setting(base_url, "HESSE_BASE_URL", LOCAL)
+        url = setting(base_url, "HESSE_BASE_URL", LOCAL)
         assert url is not None
         self.base_url = url
         self.embedded: Embedded | None = None
@@ -142,8 +86,8 @@ class Client:
         if url == LOCAL:
             self.embedded = Embedded()
         else:
-            key = _setting(api_key, "HESSE_API_KEY", None)
-            self._server = _server(url, key, timeout, max_retries, http_client is None,
+            key = setting(api_key, "HESSE_API_KEY", None)
+            self._server = server_of(url, key, timeout, max_retries, http_client is None,
                                    Wire(binary, compression))
             if http_client is None:
                 import httpx2
@@ -205,7 +149,8 @@ class Client:
 
     def _check_kept(self) -> None:
         if self.embedded is not None:
-            raise _keeps_nothing()
+            raise keeps_nothing()
+
     # ---- jobs --------------------------------------------------------------------------------------------------------
     def submit(self, operation: str, f: Callable[..., Any], *inputs: Any, **options: Any) -> Job | LocalJob:
         """Have `client.function(f).<operation>(inputs, **options)` computed while nobody waits.
@@ -250,14 +195,23 @@ class Client:
 
     @contextlib.contextmanager
     def _lines(self, request: Request) -> Generator[Iterator[str]]:
-        with _translated() as failed:
+        with translated() as failed:
             arguments = self._server.arguments(request)
             with self._http.stream(request.method, self._server.url(request), **arguments) as answer:
                 if answer.status_code >= 400:
-                    raise _failed(Reply(answer.status_code, answer.headers, answer.read()))
+                    raise failure_of(Reply(answer.status_code, answer.headers, answer.read()))
                 yield answer.iter_lines()
         if failed:
             raise failed[0]
+
+    # ---- matrices larger than memory ---------------------------------------------------------------------------------
+    def stream_hessian(self, f: Callable[..., Any], *inputs: Any, **asked: Any) -> Array:
+        """The Hessian of a one-element f as an (n, n) array in a file, row by row; see `hesse.streaming`."""
+        return Download.of(f, inputs, "hessian", asked).run(self)
+
+    def stream_jacobian(self, f: Callable[..., Any], *inputs: Any, **asked: Any) -> Array:
+        """The Jacobian of f as an (m, n) array in a file, row by row; see `hesse.streaming`."""
+        return Download.of(f, inputs, "jacobian", asked).run(self)
 
     def _perform(self, steps: Steps) -> Any:
         reply: Reply | TransportError | None = None
@@ -270,7 +224,7 @@ class Client:
                 time.sleep(step.seconds)
                 reply = None
                 continue
-            with _translated() as failed:
+            with translated() as failed:
                 answer = self._http.request(step.method, self._server.url(step), **self._server.arguments(step))
                 reply = Reply(answer.status_code, answer.headers, answer.content)
             if failed:
@@ -285,214 +239,3 @@ class Client:
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-
-class AsyncClient:
-    """As `Client`; whatever would compute there is awaited here. The embedded one computes in a worker thread."""
-
-    def __init__(
-        self,
-        base_url: str | None = None,
-        *,
-        api_key: str | None = None,
-        timeout: float | httpx2.Timeout | None = None,
-        max_retries: int = RETRIES,
-        binary: bool | None = None,
-        compression: str | None = None,
-        http_client: httpx2.AsyncClient | None = None,
-    ) -> None:
-        url = _setting(base_url, "HESSE_BASE_URL", LOCAL)
-        assert url is not None
-        self.base_url = url
-        self.embedded: Embedded | None = None
-        self._owned: httpx2.AsyncClient | None = None
-        if url == LOCAL:
-            self.embedded = Embedded()
-        else:
-            key = _setting(api_key, "HESSE_API_KEY", None)
-            self._server = _server(url, key, timeout, max_retries, http_client is None,
-                                   Wire(binary, compression))
-            if http_client is None:
-                import httpx2
-
-                http_client = self._owned = httpx2.AsyncClient()
-            self._http = http_client
-        self.functional = Functional(self.send)
-        self.func = Func(self.send, lambda: self.embedded is not None)
-
-    async def send(self, call: Call | Calls) -> Any:
-        """The user's value of one computation."""
-        if self.embedded is not None:
-            return await _in_thread(self.embedded.run, call)
-        assert isinstance(call, Call)
-        return await self._perform(converse(call, self._server.registered, self._server.retries, self._server.wire))
-
-    async def send_plan(self, call: Call) -> Any:
-        if self.embedded is not None:
-            return await _in_thread(self.embedded.plan, call)
-        return await self._perform(converse_plan(call, self._server.retries, self._server.wire))
-
-    def function(self, f: Callable[..., Any]) -> Function:
-        """`hesse.function(f)` over this client; its methods are awaited."""
-        return Function(f, self)
-
-    async def plan(self, f: Callable[..., Any], inputs: Any, operation: str = "hessian", **options: Any) -> Any:
-        """`hesse.plan` over this client."""
-        return await self.send_plan(planned(f, inputs, operation, **options))
-
-    async def functions(self) -> AsyncIterator[RegisteredFunction]:
-        """The functions that the service keeps for this client's key, oldest first; asked for page by page."""
-        path: str | None = None
-        while self.embedded is None:
-            page = await self._perform(converse_page(path, self._server.retries))
-            for found in page.functions:
-                yield found
-            path = page.next
-            if path is None:
-                return
-
-    async def describe(self, id: str) -> RegisteredFunction:
-        """A function that the service keeps, with its graph.
-
-        Raises:
-            RuntimeError: `unknown-function`.
-        """
-        self._check_kept()
-        found: RegisteredFunction = await self._perform(converse_describe(id, self._server.retries))
-        return found
-
-    async def forget(self, id: str) -> None:
-        """Have the service delete a function; a `hesse.function` that is called again sends it again.
-
-        Raises:
-            RuntimeError: `unknown-function`.
-        """
-        self._check_kept()
-        await self._perform(converse_forget(id, self._server.retries))
-        self._server.registered.discard(id)
-
-    def _check_kept(self) -> None:
-        if self.embedded is not None:
-            raise _keeps_nothing()
-    # ---- jobs --------------------------------------------------------------------------------------------------------
-    async def submit(
-        self, operation: str, f: Callable[..., Any], *inputs: Any, **options: Any
-    ) -> AsyncJob | AsyncLocalJob:
-        """As `Client.submit`."""
-        call = call_of(operation, f, inputs, options)
-        if self.embedded is not None:
-            embedded = self.embedded
-            return AsyncLocalJob(LocalJob(lambda: embedded.run(call)))
-        name = await self._perform(converse_submit(call, self._server.retries))
-        return self._job(name, call)
-
-    def job(self, id: str) -> AsyncJob:
-        """A job that was submitted before, by whatever program; its result comes as NumPy arrays."""
-        return self._job(id)
-
-    async def jobs(self, state: str | None = None) -> AsyncIterator[AsyncJob]:
-        """The jobs that the service keeps for this key, the newest first; those of one state where it is given."""
-        after = None
-        while True:
-            documents, after = await self._perform(converse_jobs(state, after, self._remote.retries))
-            for document in documents:
-                yield self._job(document["id"])
-            if after is None:
-                return
-
-    @property
-    def _remote(self) -> Server:
-        if self.embedded is not None:
-            raise UnsupportedError("unsupported", "The embedded client keeps no jobs beyond the objects of `submit`.")
-        return self._server
-
-    def _job(self, name: str, call: Call | None = None) -> AsyncJob:
-        retries = self._remote.retries
-        if call is None:
-            return AsyncJob(name, self._perform, self._lines, retries)
-        return AsyncJob(name, self._perform, self._lines, retries, call.operation, finish_of(call))
-
-    @contextlib.asynccontextmanager
-    async def _lines(self, request: Request) -> AsyncGenerator[AsyncIterator[str]]:
-        with _translated() as failed:
-            arguments = self._server.arguments(request)
-            async with self._http.stream(request.method, self._server.url(request), **arguments) as answer:
-                if answer.status_code >= 400:
-                    raise _failed(Reply(answer.status_code, answer.headers, await answer.aread()))
-                yield answer.aiter_lines()
-        if failed:
-            raise failed[0]
-
-    async def _perform(self, steps: Steps) -> Any:
-        reply: Reply | TransportError | None = None
-        while True:
-            try:
-                step = steps.send(reply)
-            except StopIteration as stop:
-                return stop.value
-            if isinstance(step, Pause):
-                await _sleep(step.seconds)
-                reply = None
-                continue
-            with _translated() as failed:
-                answer = await self._http.request(step.method, self._server.url(step), **self._server.arguments(step))
-                reply = Reply(answer.status_code, answer.headers, answer.content)
-            if failed:
-                reply = failed[0]
-
-    async def close(self) -> None:
-        if self._owned is not None:
-            await self._owned.aclose()
-
-    async def __aenter__(self) -> AsyncClient:
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        await self.close()
-
-
-def _keeps_nothing() -> StateError:
-    return StateError("unknown-function", "The engine in this process keeps no functions by id.")
-
-
-async def _in_thread(function: Callable[[Any], Any], argument: Any) -> Any:
-    import asyncio
-
-    return await asyncio.to_thread(function, argument)
-
-
-async def _sleep(seconds: float) -> None:
-    import asyncio
-
-    await asyncio.sleep(seconds)
-
-
-def _failed(reply: Reply) -> HesseError:
-    error = failure(reply)
-    assert error is not None
-    return error
-
-
-@contextlib.contextmanager
-def _translated() -> Generator[list[TransportError]]:
-    """Catch what the HTTP library raises; the yielded list then holds it as one of our errors."""
-    import httpx2
-
-    failed: list[TransportError] = []
-    try:
-        yield failed
-    except httpx2.ConnectTimeout as error:
-        failed.append(_caused(TransportTimeoutError("connection-failed", "The service did not accept the connection in "
-                                                                         "time."), error))
-    except httpx2.TimeoutException as error:
-        failed.append(_caused(TransportTimeoutError("timed-out", "The service did not answer in time.",
-                                                    hint="Client(timeout=...) sets how long to wait."), error))
-    except (httpx2.TransportError, httpx2.InvalidURL) as error:
-        unreached = TransportError("connection-failed", f"The service could not be reached: {error}.")
-        failed.append(_caused(unreached, error))
-
-
-def _caused(error: TransportError, cause: Exception) -> TransportError:
-    error.__cause__ = cause
-    return error
-

@@ -8,7 +8,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hesse.client import AsyncClient, Client
+    from hesse.async_client import AsyncClient
+    from hesse.client import Client
 
 _current: ContextVar[Client | AsyncClient | None] = ContextVar("hesse_client", default=None)
 _default: list[Client] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from hesse_engine.backend.matrix import Blocks, MatrixProgram
 from hesse_engine.backend.plan import Plan
 from hesse_engine.backend.program import Program
 from hesse_engine.backend.refill import disown
+from hesse_engine.backend.verification import Verifier, verifier
 from hesse_engine.derivatives import Derivative, Problem
 from hesse_engine.errors import InputError
 from hesse_engine.ir.graph import Array, Node, flat
@@ -45,6 +46,7 @@ class Prepared:
     shared: tuple[Pattern, Array] | None = None  # of a sparse result
     known_stats: dict[str, dict[str, Any]] = field(default_factory=dict)  # by tier
     explained: list[Plan] = field(default_factory=list)
+    verifiers: list[Verifier] = field(default_factory=list)
 
     @property
     def plan(self) -> Plan:
@@ -71,6 +73,8 @@ class Prepared:
         if weights is not None or self.weights:
             arrays += check_weights(self.weights, weights)
         seeds = check_vector(self.row, self.seeds, v)
+        if self.problem.options.verify and not self.verifiers:
+            self.verifiers.append(verifier(self.problem, self.row))
         found, blocks = self._run(arrays, seeds, out)
         if not self.outline.chunks:
             progress.report(1, 1)
@@ -83,7 +87,10 @@ class Prepared:
         slope = _bare(found[at:end], self.is_bare) if n_gradient else None
         if self.problem.options.nonfinite == "error":
             check_finite([output, slope, value], self.problem.source, arrays, self.problem.options.batch)
-        return Result(value, output, found[end:], self._stats(time.perf_counter() - started), slope)
+        result = Result(value, output, found[end:], self._stats(time.perf_counter() - started), slope)
+        if not self.verifiers:
+            return result
+        return replace(result, verification=self.verifiers[0](result, arrays, seeds))
 
     def quick(self) -> Callable[[Array], Any] | None:
         """`self((x,)).value` for a small x that has been checked, in a few microseconds; None where there is none.
@@ -91,8 +98,9 @@ class Prepared:
         For the Hessian by direct assembly of a function of one small input, once the VM is loaded.
         """
         options, matrix = self.problem.options, self.matrix
+        is_checked = options.nonfinite == "error" or options.verify
         is_plain = self.row.name == "hessian" and self.direct is None and len(self.inputs) == 1 and not self.weights
-        if not is_plain or not isinstance(matrix, DirectProgram) or not self.is_bare or options.nonfinite == "error":
+        if not is_plain or not isinstance(matrix, DirectProgram) or not self.is_bare or is_checked:
             return None
         run = matrix.quick()
         if run is None or matrix.layout in ("dense", "packed"):
