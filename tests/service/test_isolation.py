@@ -16,8 +16,9 @@ import httpx2
 import numpy as np
 import pytest
 
+import hesse
 import keyed
-from hesse_engine.backend import hot, loop
+from hesse_engine.backend import hot, kernels, loop, loops
 from hesse_engine.frontends.expression import parse
 from hesse_engine.ir.party import serve, served
 from hesse_engine.structure import dependence
@@ -150,8 +151,10 @@ def until_inline(client: httpx2.Client, name: str) -> None:
 
 
 def test_the_first_call_is_planned_whoever_called_before(ada: httpx2.Client, bob: httpx2.Client) -> None:
-    """Ada's function is prepared in the process and on the event loop; Bob's first call still goes to the process and is
-    planned there, as the first call of a function that nobody has."""
+    """Ada's function is prepared in the process and on the event loop.
+
+    Bob's first call still goes to the process and is planned there, as that of a function that nobody has.
+    """
     name = put(ada, function(60)).json()["id"]
     until_inline(ada, name)
     put(bob, function(60))
@@ -244,47 +247,52 @@ def test_entries_are_kept_by_owner(evaluator: Evaluator) -> None:
 
 
 def test_a_kernel_serves_the_party_it_was_compiled_for(monkeypatch: pytest.MonkeyPatch, evaluator: Evaluator) -> None:
+    kernels.load(wait=True)
     monkeypatch.setattr(hot, "_REGISTRY", hot._Registry())
-    body = {"function": {"expression": "sum(sin(x)*exp(x)*tanh(x))"}, "inputs": [[0.1] * 20_000],
-            "options": {"tier": "jit"}} if _has_tier() else None
-    if body is None:
-        graph = parse("sum(sin(x)*exp(x)*tanh(x))", [("x", (20_000,), np.dtype(np.float64))])
-        from hesse_engine.compute import prepare
-        from hesse_engine.options import Options
+    monkeypatch.setattr(hot, "WORTH_FUSING", -1.0)
+    x = np.linspace(0.1, 0.9, 20_000).tolist()
 
-        def run(party: str, tier: str) -> str:
-            serve(party)
-            found: str = prepare(graph, "grad", Options(tier=tier))([np.full(20_000, 0.1)]).stats["tier"]
-            return found
-    else:
-        def run(party: str, tier: str) -> str:
-            body["options"] = {"tier": tier}
-            answer = value(evaluator, party, body, "grad")
-            return re.search(rb'"tier":"(\w+)"', b"".join(answer.pieces))[1].decode()  # type: ignore[index]
+    def run(party: str, tier: str) -> str:
+        body = {"function": {"expression": "sum(sin(x)*exp(x)*tanh(x))"}, "inputs": [x], "options": {"tier": tier}}
+        found = re.search(rb'"tier":"(\w+)"', b"".join(value(evaluator, party, body, "grad").pieces))
+        assert found is not None
+        return found[1].decode()
 
     assert run("ada", "jit") == "jit"
     count = hot.compiled()
     assert count > 0
+    assert run("ada", "auto") == "jit"
     assert run("bob", "auto") == "vm"  # Ada's kernel is there, and does not answer
     assert run("bob", "jit") == "jit"
     assert hot.compiled() == 2 * count
 
 
-def _has_tier() -> bool:
-    from hesse_service.schemas import OptionsModel
-
-    return "tier" in OptionsModel.model_fields
-
-
-def test_loops_and_rules_are_kept_by_party(evaluator: Evaluator) -> None:
-    body = {"function": {"expression": "sum(x**2.71875)"}, "inputs": [[1.0, 2.0]]}
+def test_rules_are_kept_by_party() -> None:
     dependence._KNOWN.clear()
-    value(evaluator, "ada", body)
-    mine = set(dependence._KNOWN)
-    value(evaluator, "bob", body)
-    assert {key[0] for key in mine} == {"ada"}
-    assert {key[1:] for key in dependence._KNOWN if key[0] == "bob"} == {key[1:] for key in mine}
-    assert loop.compiled.__wrapped__.__code__.co_varnames[0] == "party"
+    node = parse("x**2.71875", [("x", (2,), np.dtype(np.float64))]).outputs[0]
+    for party in ("ada", "bob", "ada"):
+        serve(party)
+        assert dependence.linear_slots(node) == (0,)
+    assert [key[0] for key in dependence._KNOWN] == ["ada", "bob"]
+    serve("")
+
+
+def test_loops_are_kept_by_party() -> None:
+    kernels.load(wait=True)
+    loops.load_loops()
+
+    def looped(x: Any) -> Any:
+        return hesse.fori_loop(0, 20, lambda k, c: c * 0.5 + x, x).sum()
+
+    loop.compiled.cache_clear()
+    missed = []
+    for party in ("ada", "bob", "bob"):
+        serve(party)
+        hesse.functional.hessian(looped, np.array([0.1, 0.2, 0.3]))
+        missed.append(loop.compiled.cache_info().misses)
+    serve("")
+    assert missed[0] > 0
+    assert missed == [missed[0], 2 * missed[0], 2 * missed[0]]
 
 
 def test_the_party_is_that_of_the_request(evaluator: Evaluator) -> None:
