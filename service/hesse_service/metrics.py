@@ -32,7 +32,7 @@ STORE_S = 10.0  # between two looks at the store
 SERVER = "server"  # the label `process` of the server process itself; compute processes are compute-0, compute-1, ...
 
 REGISTRY = CollectorRegistry()
-disable_created_metrics()  # they double the number of series, and tell what `hesse_build_info` and a restart tell
+disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the number of series
 
 
 class Batched(Histogram):

@@ -35,9 +35,11 @@ class Settings(BaseSettings):
     deadline_s: float = Field(
         default=60.0,
         gt=0,
-        description="Longest a request may take, waiting included; options.deadline_s may lower it [s].",
+        description="Longest a request may take, queue included, else deadline-exceeded; options may lower it [s].",
     )
-    body_timeout_s: float = Field(default=30.0, gt=0, description="Longest a request body may take to arrive [s].")
+    body_timeout_s: float = Field(
+        default=30.0, gt=0, description="Longest a request body may take to arrive, else body-timeout [s]."
+    )
     inline_s: float = Field(
         default=200e-6,
         ge=0,
@@ -45,7 +47,9 @@ class Settings(BaseSettings):
     )
 
     # ---- sizes
-    max_body_bytes: int = Field(default=64 * MIB, ge=1, description="Largest request body [bytes].")
+    max_body_bytes: int = Field(
+        default=64 * MIB, ge=1, description="Largest request body, else body-too-large [bytes]."
+    )
     inline_body_bytes: int = Field(
         default=16 * KIB, ge=0, description="Largest body that is parsed on the event loop [bytes]."
     )
@@ -55,19 +59,23 @@ class Settings(BaseSettings):
     segment_bytes: int = Field(
         default=128 * KIB, ge=1, description="Bodies from this size on cross processes in shared memory [bytes]."
     )
-    max_nodes: int = Field(default=200_000, ge=1, description="Nodes of one function, derivatives included [count].")
-    max_rank: int = Field(default=32, ge=1, le=64, description="Axes of one tensor [count].")
-    max_elements: int = Field(default=1 << 28, ge=1, description="Elements of one tensor of a function [count].")
+    max_nodes: int = Field(
+        default=200_000, ge=1, description="Nodes of one function, derivatives included, else too-many-nodes [count]."
+    )
+    max_rank: int = Field(default=32, ge=1, le=64, description="Axes of one tensor, else rank-too-high [count].")
+    max_elements: int = Field(
+        default=1 << 28, ge=1, description="Elements of one tensor of a function, else too-many-elements [count]."
+    )
     max_memory_bytes: int = Field(
         default=2 * GIB,
         ge=1,
-        description="Predicted memory of one computation; options.max_memory_bytes may lower it [bytes].",
+        description="Predicted memory of one computation, else over-memory-budget; options may lower it [bytes].",
     )
 
     # ---- what is kept
     data_dir: Path | None = Field(
         default=None,
-        description="Where registered functions are stored; unset: a private folder that ends with the server.",
+        description="Where registered functions are stored; unset: a private folder that ends with the server [path].",
     )
     store_functions: int = Field(
         default=10_000, ge=1, description="Registered functions kept, least recently used go [count]."
