@@ -56,8 +56,6 @@ def problem_response(error: HesseError, exchange: Exchange, headers: dict[str, s
     headers = dict(headers or {})
     if error.code in RETRY_AFTER_S:
         headers["Retry-After"] = str(RETRY_AFTER_S[error.code])
-    if error.code == "draining":
-        headers["Connection"] = "close"
     if exchange.seconds is not None:
         headers["Server-Timing"] = server_timing({**exchange.seconds, "total": exchange.elapsed()})
     return Response(to_json(problem(error, exchange.request_id)), error.status, headers, MEDIA_TYPE)

@@ -49,12 +49,12 @@ class Envelope:
         headers = dict(scope["headers"])
         exchange = self._begin(scope, headers)
         added = [*HEADERS, (b"x-request-id", exchange.request_id.encode())]
-        if self.lifecycle.is_draining:
-            added.append(CLOSE)
 
         async def send_wrapped(message: Message) -> None:
             if message["type"] == "http.response.start":
                 exchange.status = message["status"]
+                if self.lifecycle.is_draining:
+                    added.append(CLOSE)
                 message["headers"] = [*message.get("headers", ()), *added]
             elif message["type"] == "http.response.body":
                 exchange.answer_bytes += len(message.get("body", b""))

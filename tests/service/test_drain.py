@@ -93,7 +93,7 @@ def test_running_work_is_finished_and_new_work_refused(tmp_path: Path) -> None:
     with started(tmp_path / "log", drain_notice_s=0) as (server, process), ThreadPoolExecutor(2) as pool:
         below = descendants(server.pid)
         host, _, port = server.url.removeprefix("http://").partition(":")
-        running = pool.submit(post, server, slow(60))
+        running = pool.submit(post, server, slow(20))
         wait_for(lambda: in_flight(server) == 2, 10)
         assert not running.done()
         process.send_signal(signal.SIGTERM)
@@ -183,7 +183,7 @@ def test_a_supervised_server_drains_too(tmp_path: Path) -> None:
     with started(tmp_path / "log", workers=2) as (server, process), ThreadPoolExecutor(2) as pool:
         below = descendants(server.pid)
         metrics = {p for p in Path("/tmp").glob("hesse-metrics-*") if p.stat().st_uid == os.getuid()}
-        running = pool.submit(post, server, slow(60))
+        running = pool.submit(post, server, slow(20))
         wait_for(lambda: in_flight(server) >= 2, 20)
         process.send_signal(signal.SIGTERM)
         assert running.result().status_code == 200
