@@ -148,6 +148,23 @@ def test_work_that_takes_too_long_is_cut_with_a_code(tmp_path: Path) -> None:
         left_clean(server)
 
 
+def test_an_upload_that_never_ends_is_cut_with_a_code(tmp_path: Path) -> None:
+    with started(tmp_path / "log", drain_s=0) as (server, process):
+        host, _, port = server.url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), 20) as raw:
+            raw.sendall(b"POST /v1/hessian HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                        b"Content-Length: 1000\r\n\r\n{")
+            wait_for(lambda: in_flight(server) == 2, 10)
+            process.send_signal(signal.SIGTERM)
+            answer = b""
+            while chunk := raw.recv(65536):
+                answer += chunk
+        assert answer.startswith(b"HTTP/1.1 503")
+        assert b'"draining"' in answer
+        assert process.wait(30) == 0
+        left_clean(server)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_at_once(tmp_path: Path, number: signal.Signals) -> None:
     with started(tmp_path / "log") as (server, process), ThreadPoolExecutor(2) as pool:
