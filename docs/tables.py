@@ -24,6 +24,7 @@ from hesse_engine.ir import ops, rows
 from hesse_engine.ir.graph import Builder, apply
 from hesse_engine.ir.ops.special import Unknown
 from hesse_engine.options import Options
+from hesse_service.metrics import REGISTRY
 from hesse_service.schemas import OptionsModel
 from hesse_service.settings import GIB, KIB, MIB, Settings
 
@@ -116,16 +117,32 @@ def options() -> str:
 
 
 def settings() -> str:
-    """Every setting of the service with its environment variable and default."""
+    """Every setting of the service: environment variable, unit, default, and the codes of what exceeds it."""
     lines = []
     for name, field in Settings.model_fields.items():
         default = OF_THE_MACHINE.get(name) or _default(field.get_default(call_default_factory=True), "_bytes" in name)
-        lines.append((f"`HESSE_{name.upper()}`", default, field.description or ""))
-    return _table(("variable", "default", ""), lines)
+        stated, _, _ = (field.description or "").partition(" -> ")
+        text, _, unit = stated.removesuffix(".").rpartition(" [")
+        codes = [c for c in CODES if re.search(rf"(?<![\w-]){c}(?![\w-])", field.description or "")]
+        lines.append((f"`HESSE_{name.upper()}`", unit.rstrip("]"), default, ", ".join(f"`{c}`" for c in sorted(codes)),
+                      f"{text}." if text else stated))
+    return _table(("variable", "unit", "default", "error code", ""), lines)
+
+
+def metrics() -> str:
+    """Every metric with its type and labels, as a scrape names it."""
+    lines = []
+    for collector in REGISTRY._collector_to_names:
+        kind = collector._type  # type: ignore[attr-defined]
+        name = collector._name + ("_total" if kind == "counter" else "")  # type: ignore[attr-defined]
+        labels = ", ".join(f"`{label}`" for label in collector._labelnames)  # type: ignore[attr-defined]
+        lines.append((f"`{name}`", kind, labels, collector._documentation))  # type: ignore[attr-defined]
+    return _table(("metric", "type", "labels", ""), lines)
 
 
 TABLES: dict[str, Callable[[], str]] = {
     "errors": errors, "ops": op_rows, "operations": operations, "options": options, "settings": settings,
+    "metrics": metrics,
     "numpy": partial(functions, "numpy"), "torch": partial(functions, "torch"),
 }
 
@@ -164,7 +181,8 @@ def _attributes(docstring: str) -> dict[str, str]:
 
 
 def main() -> int:
-    for page in pages():
+    """Rewrite the pages named on the command line, or all."""
+    for page in [FOLDER / name for name in sys.argv[1:]] or pages():
         page.write_text(rewritten(page.read_text("utf-8")), "utf-8")
     return 0
 

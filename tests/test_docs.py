@@ -15,7 +15,9 @@ import httpx2
 import pytest
 
 from docs import tables
+from hesse_engine.errors import CODES
 from hesse_engine.ir import tensor, wire
+from hesse_service.metrics import REGISTRY
 from hesse_service.schemas import MAX_EXPRESSION
 from serving import Server, running
 
@@ -93,6 +95,24 @@ def test_the_wire_page_states_the_limits() -> None:
     assert f"{wire.MAX_INPUTS} inputs and {wire.MAX_NODES:,} nodes" in page
     assert f"a tensor {tensor.MAX_RANK} axes, an attribute {wire.MAX_ATTRIBUTE:,} entries" in page
     assert f"expression {MAX_EXPRESSION:,} characters" in page
+
+
+def test_the_operations_page_names_metrics_that_exist() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    prose = page.partition("## Metrics")[2].partition("<!-- metrics -->")[0] + page.partition("### Alerts")[2]
+    samples = {sample for name in REGISTRY._names_to_collectors for sample in (name, f"{name}_bucket")}
+    named = set(re.findall(r"\bhesse_[a-z_]+", prose.replace("hesse_service", "")))
+    assert len(named) > 20
+    assert named - samples == set()
+    labels = {label for c in REGISTRY._collector_to_names for label in c._labelnames}  # type: ignore[attr-defined]
+    matched = {label for group in re.findall(r"hesse_\w+{([^}]*)}", prose) for label in re.findall(r"(\w+)[=!]", group)}
+    assert matched <= labels
+
+
+def test_the_operations_page_has_every_5xx() -> None:
+    table = (ROOT / "docs" / "operations.md").read_text("utf-8").partition("## What to do on 5xx")[2]
+    told = dict(re.findall(r"^\| `([a-z-]+)` \| (\d+) ", table, flags=re.MULTILINE))
+    assert told == {code: str(cls(code, "").status) for code, cls in CODES.items() if cls(code, "").status >= 500}
 
 
 def test_links_lead_somewhere() -> None:

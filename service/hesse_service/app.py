@@ -44,6 +44,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             await service.close()
             keeping.cancel()
             await keeping
+            metrics.close()
             if tracer is not None:
                 await asyncio.to_thread(tracer.close)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from hesse_engine.errors import StateError
 from hesse_service.journal import Exchange, Journal
@@ -32,7 +32,7 @@ STORE_S = 10.0  # between two looks at the store
 SERVER = "server"  # the label `process` of the server process itself; compute processes are compute-0, compute-1, ...
 
 REGISTRY = CollectorRegistry()
-disable_created_metrics()  # they double the number of series, and tell what `hesse_build_info` and a restart tell
+disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the number of series
 
 
 class Batched(Histogram):
@@ -198,6 +198,12 @@ class Sampler:
             return
         STORE_FUNCTIONS.set(functions)
         STORE_BYTES.set(size)
+
+
+def close() -> None:
+    """Take the gauges of this process out of what the other server processes tell; its counts stay."""
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        mark_process_dead(os.getpid())  # type: ignore[no-untyped-call]
 
 
 def _written(accept: str) -> tuple[bytes, str]:

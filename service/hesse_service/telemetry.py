@@ -5,6 +5,7 @@ One ASGI layer around the app; what it saw of an exchange goes to the journal.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import re
@@ -49,12 +50,12 @@ class Envelope:
         headers = scope["hesse.headers"] = dict(scope["headers"])
         exchange = self._begin(scope, headers)
         added = [*HEADERS, (b"x-request-id", exchange.request_id.encode())]
-        if self.lifecycle.is_draining:
-            added.append(CLOSE)
 
         async def send_wrapped(message: Message) -> None:
             if message["type"] == "http.response.start":
                 exchange.status = message["status"]
+                if self.lifecycle.is_draining:
+                    added.append(CLOSE)
                 message["headers"] = [*message.get("headers", ()), *added]
             elif message["type"] == "http.response.body":
                 exchange.answer_bytes += len(message.get("body", b""))
@@ -62,22 +63,32 @@ class Envelope:
             await send(message)
 
         try:
-            refusal = self._refusal(scope, headers)
-            if refusal is None:
-                await self.app(scope, receive, send_wrapped)
-            else:
-                await problem_response(refusal, exchange)(scope, receive, send_wrapped)
-        except Exception:
-            logger.exception("request %s failed", exchange.request_id)
-            if exchange.status:
-                exchange.code = "internal"
-                raise
-            await problem_response(internal(), exchange)(scope, receive, send_wrapped)
+            await self._answer(scope, receive, send_wrapped, exchange, self._refusal(scope, headers))
         finally:
             route = scope.get("route")
             if route is not None:
                 exchange.operation = route.name
             self.journal.end(exchange)
+
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send, exchange: Exchange, refusal: HesseError | None
+    ) -> None:
+        try:
+            if refusal is None:
+                await self.app(scope, receive, send)
+            else:
+                await problem_response(refusal, exchange)(scope, receive, send)
+        except asyncio.CancelledError:  # while draining: the server waits no longer
+            if not self.lifecycle.is_refusing:
+                raise
+            if not exchange.status:
+                await problem_response(draining(), exchange)(scope, receive, send)
+        except Exception:
+            logger.exception("request %s failed", exchange.request_id)
+            if exchange.status:
+                exchange.code = "internal"
+                raise
+            await problem_response(internal(), exchange)(scope, receive, send)
 
     def _begin(self, scope: Scope, headers: dict[bytes, bytes]) -> Exchange:
         """The record of the exchange, under the caller's request id and in its trace where they are well-formed."""

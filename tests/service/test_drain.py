@@ -93,7 +93,7 @@ def test_running_work_is_finished_and_new_work_refused(tmp_path: Path) -> None:
     with started(tmp_path / "log", drain_notice_s=0) as (server, process), ThreadPoolExecutor(2) as pool:
         below = descendants(server.pid)
         host, _, port = server.url.removeprefix("http://").partition(":")
-        running = pool.submit(post, server, slow(60))
+        running = pool.submit(post, server, slow(20))
         wait_for(lambda: in_flight(server) == 2, 10)
         assert not running.done()
         process.send_signal(signal.SIGTERM)
@@ -148,6 +148,23 @@ def test_work_that_takes_too_long_is_cut_with_a_code(tmp_path: Path) -> None:
         left_clean(server)
 
 
+def test_an_upload_that_never_ends_is_cut_with_a_code(tmp_path: Path) -> None:
+    with started(tmp_path / "log", drain_s=0) as (server, process):
+        host, _, port = server.url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), 20) as raw:
+            raw.sendall(b"POST /v1/hessian HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                        b"Content-Length: 1000\r\n\r\n{")
+            wait_for(lambda: in_flight(server) == 2, 10)
+            process.send_signal(signal.SIGTERM)
+            answer = b""
+            while chunk := raw.recv(65536):
+                answer += chunk
+        assert answer.startswith(b"HTTP/1.1 503")
+        assert b'"draining"' in answer
+        assert process.wait(30) == 0
+        left_clean(server)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_at_once(tmp_path: Path, number: signal.Signals) -> None:
     with started(tmp_path / "log") as (server, process), ThreadPoolExecutor(2) as pool:
@@ -183,7 +200,7 @@ def test_a_supervised_server_drains_too(tmp_path: Path) -> None:
     with started(tmp_path / "log", workers=2) as (server, process), ThreadPoolExecutor(2) as pool:
         below = descendants(server.pid)
         metrics = {p for p in Path("/tmp").glob("hesse-metrics-*") if p.stat().st_uid == os.getuid()}
-        running = pool.submit(post, server, slow(60))
+        running = pool.submit(post, server, slow(20))
         wait_for(lambda: in_flight(server) >= 2, 20)
         process.send_signal(signal.SIGTERM)
         assert running.result().status_code == 200
