@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mutations import bodies
 
 from hesse_engine.errors import STATUS, HesseError
 from hesse_service import codec
@@ -25,7 +26,6 @@ from hesse_service.evaluator import Evaluator, translate
 from hesse_service.exchange import Terms
 from hesse_service.settings import Settings
 from hesse_service.store import Store
-from mutations import bodies
 
 LONGEST_S = 3.0  # of processor time; the promise is a second, on a processor that is not shared
 SETTINGS = Settings(max_memory_bytes=1 << 26, max_nodes=20_000, max_elements=1 << 20, max_threads=1, threads=1)
@@ -88,7 +88,8 @@ def _compare(asked: Evaluator, operation: str, value: Any, answer: bytes) -> Non
         if isinstance(again, HesseError):
             raise Fault(f"tier {tier} refuses what was answered: {again.code} {again}")
         mine, theirs = _numbers(json.loads(answer)["result"]), _numbers(json.loads(again)["result"])
-        if len(mine) != len(theirs) or not np.allclose(mine, theirs, rtol=1e-6, atol=1e-9 * _scale(mine), equal_nan=True):
+        if len(mine) != len(theirs) or not np.allclose(mine, theirs, rtol=1e-6, atol=1e-9 * _scale(mine),
+            equal_nan=True):
             raise Fault(f"tier {tier} differs: {mine[:8]} {theirs[:8]}")
 
 
@@ -107,9 +108,7 @@ def _numbers(result: Any) -> Any:
             waiting += [value[k] for k in sorted(value)]
         elif isinstance(value, list):
             waiting += value
-        elif isinstance(value, (int, float)):
-            flat.append(float(value))
-        elif value in ("NaN", "Infinity", "-Infinity"):
+        elif isinstance(value, (int, float)) or value in ("NaN", "Infinity", "-Infinity"):
             flat.append(float(value))
     return np.array(flat)
 
@@ -130,11 +129,11 @@ def main() -> int:
                 code = examine(engine, operation, body)
             except Fault as fault:
                 faults, code = faults + 1, "fault"
-                print(f"seed {seed}: {operation} {body[:600]!r}\n{fault}\n", flush=True)
+                sys.stdout.write(f"seed {seed}: {operation} {body[:600]!r}\n{fault}\n\n")
             counts[code] = counts.get(code, 0) + 1
         seed += 1
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    print(f"{sum(counts.values())} requests, {faults} faults, peak {grown} MiB; {dict(sorted(counts.items()))}")
+    sys.stdout.write(f"{sum(counts.values())} requests, {faults} faults, peak {grown} MiB; {dict(sorted(counts.items()))}\n")
     return 1 if faults else 0
 
 

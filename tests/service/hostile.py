@@ -9,4 +9,5 @@ import hostile_jobs
 import hostile_text
 from hostile_row import Row
 
-ROWS: list[Row] = [*hostile_text.ROWS, *hostile_graphs.ROWS, *hostile_http.ROWS, *hostile_formats.ROWS, *hostile_jobs.ROWS]
+ROWS: list[Row] = [*hostile_text.ROWS, *hostile_graphs.ROWS, *hostile_http.ROWS, *hostile_formats.ROWS,
+    *hostile_jobs.ROWS]

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import zstandard
-
 from hostile_row import CANARY, GOOD, Family, Row, call
 
 OCTETS, NPY, NPZ = "application/octet-stream", "application/x-npy", "application/x-npz"

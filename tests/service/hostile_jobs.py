@@ -18,7 +18,8 @@ JOB_ROWS: list[Row] = [
     _job.bare("events from 2^80", "GET", f"/v1/jobs/{'0' * 32}/events", UNKNOWN, [f"Last-Event-ID: {1 << 80}"]),
     _job.bare("wrong method", "PATCH", f"/v1/jobs/{'0' * 32}", "405 method-not-allowed"),
     *[_job.row(f"Prefer {p[:20]}", GOOD, f"200 | 202 | {LOOSE}", headers=[f"Prefer: {p}"])
-      for p in ("wait=-1", "wait=1e9", "wait=" + "9" * 400, "respond-async=" + CANARY, "wait=0.0001", ",,,;;==", "a" * 9000,
+      for p in ("wait=-1", "wait=1e9", "wait=" + "9" * 400, "respond-async=" + CANARY, "wait=0.0001", ",,,;;==",
+          "a" * 9000,
                 "wait=\"1\"", "respond-async, respond-async, wait=1, wait=2", '"' * 5000)],
     _job.row("a malformed body", b"{", "202 | 400 malformed-json", headers=[ASYNC]),
     _job.row("a bad formula", formula(f"sum({CANARY})"), "202 | 422 unknown-name", headers=[ASYNC]),
@@ -38,12 +39,14 @@ KEY_ROWS: list[Row] = [
 ]
 LIST_ROWS: list[Row] = [
     _list.bare(f"?{q[:20]}", "GET", f"/v1/functions?{q}", "422 bad-request | 400 bad-request | 200")
-    for q in ("limit=-1", "limit=0", "limit=" + "9" * 40, "limit=x", f"cursor={CANARY}", "cursor=%00", "cursor=" + "a" * 9000,
+    for q in ("limit=-1", "limit=0", "limit=" + "9" * 40, "limit=x", f"cursor={CANARY}", "cursor=%00",
+        "cursor=" + "a" * 9000,
               "limit=1&limit=2", f"{CANARY}=1", "limit=1.5", "cursor=%ff%fe", "cursor=' OR 1=1 --".replace(" ", "%20"))
 ]
 AUTH_ROWS: list[Row] = [
     _auth.row(f"{h[:30]}", GOOD, "200 | 401 unauthorized", headers=[h])
-    for h in (f"Authorization: Bearer {CANARY}", "Authorization: Bearer", "Authorization: ", "Authorization: Basic !!!!",
+    for h in (f"Authorization: Bearer {CANARY}", "Authorization: Bearer", "Authorization: ",
+        "Authorization: Basic !!!!",
               f"Authorization: Negotiate {CANARY}", f"X-API-Key: {CANARY}", "X-API-Key: ", "X-API-Key: " + "a" * 50_000,
               "Authorization: Bearer " + "a" * 50_000, "Authorization: Bearer a b c", "Authorization: bearer\tx")
 ]
