@@ -52,12 +52,12 @@ class _Recorded:
         return io.BytesIO(self.data)
 
 
-def connect(url: str, patience_s: float = 30.0) -> socket.socket:
+def connect(url: str, patience_s: float = 60.0) -> socket.socket:
     address = urlsplit(url)
     return socket.create_connection((address.hostname or "", address.port or 80), patience_s)
 
 
-def converse(url: str, pieces: Iterable[Piece], stops: bool = False, patience_s: float = 30.0) -> Answer:
+def converse(url: str, pieces: Iterable[Piece], stops: bool = False, patience_s: float = 60.0) -> Answer:
     """Send `pieces` on a new connection, reading meanwhile; the answer, or that the server closed without one."""
     with connect(url, patience_s) as peer:
         sent = threading.Event()

@@ -88,7 +88,8 @@ def _compare(asked: Evaluator, operation: str, value: Any, answer: bytes) -> Non
         if isinstance(again, HesseError):
             raise Fault(f"tier {tier} refuses what was answered: {again.code} {again}")
         mine, theirs = _numbers(json.loads(answer)["result"]), _numbers(json.loads(again)["result"])
-        if len(mine) != len(theirs) or not np.allclose(mine, theirs, rtol=1e-6, atol=1e-9 * _scale(mine), equal_nan=True):
+        if len(mine) != len(theirs) or not np.allclose(mine, theirs, rtol=1e-6, atol=1e-9 * _scale(mine),
+            equal_nan=True):
             raise Fault(f"tier {tier} differs: {mine[:8]} {theirs[:8]}")
 
 
@@ -128,11 +129,11 @@ def main() -> int:
                 code = examine(engine, operation, body)
             except Fault as fault:
                 faults, code = faults + 1, "fault"
-                print(f"seed {seed}: {operation} {body[:600]!r}\n{fault}\n", flush=True)
+                sys.stdout.write(f"seed {seed}: {operation} {body[:600]!r}\n{fault}\n\n")
             counts[code] = counts.get(code, 0) + 1
         seed += 1
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    print(f"{sum(counts.values())} requests, {faults} faults, peak {grown} MiB; {dict(sorted(counts.items()))}")
+    sys.stdout.write(f"{sum(counts.values())} requests, {faults} faults, peak {grown} MiB; {dict(sorted(counts.items()))}\n")
     return 1 if faults else 0
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hostile_formats
 import hostile_graphs
 import hostile_http
+import hostile_jobs
 import hostile_text
 from hostile_row import Row
 
-ROWS: list[Row] = [*hostile_text.ROWS, *hostile_graphs.ROWS, *hostile_http.ROWS]
+ROWS: list[Row] = [*hostile_text.ROWS, *hostile_graphs.ROWS, *hostile_http.ROWS, *hostile_formats.ROWS,
+    *hostile_jobs.ROWS]

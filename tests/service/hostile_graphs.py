@@ -141,7 +141,8 @@ BOMB_ROWS: list[Row] = [
     _bomb.row("broadcast to 1e12", graph(summed("broadcast_to", "x", shape=[10**6, 10**6, 2])), SIZE),
     _bomb.row("broadcast by addition", graph(
         [node("r", "reshape", "x", shape=[1, 1_000_000]), node("c", "reshape", "x", shape=[1_000_000, 1]),
-         node("u", "add", "r", "c"), node("y", "sum", "u")], _large(1_000_000), at=[[1.0]]), f"{SIZE} | 422 wrong-inputs"),
+         node("u", "add", "r", "c"), node("y", "sum", "u")], _large(1_000_000), at=[[1.0]]),
+             f"{SIZE} | 422 wrong-inputs"),
     _bomb.row("outer product", graph(summed("outer", "x", "x"), _large(1_000_000), at=[[1.0]]), SIZE),
     _bomb.row("einsum to 1e12", graph(summed("einsum", "x", "x", subscripts="a,b->ab"), _large(1_000_000), at=[[1.0]]),
               SIZE),
@@ -197,17 +198,20 @@ BOMB_ROWS: list[Row] = [
 SYNTAX, NAME = "422 expression-syntax", "422 unknown-name"
 FORMULA_ROWS: list[Row] = [
     *[_formula.row(t[:40].encode("unicode_escape").decode(), formula(t), a) for t, a in (
-        ("sum(x", SYNTAX), ("sum x)", SYNTAX + " | " + NAME), ("sum(x))", SYNTAX), ("x x", SYNTAX), ("", "422 bad-request"),
+        ("sum(x", SYNTAX), ("sum x)", SYNTAX + " | " + NAME), ("sum(x))", SYNTAX), ("x x", SYNTAX), ("",
+            "422 bad-request"),
         (" ", SYNTAX), ("*", SYNTAX), ("x +", SYNTAX), ("sum(x);", SYNTAX), ("x = 3", SYNTAX), ("x := 3", SYNTAX),
         ("sum(x) # " + CANARY, SYNTAX), ("sum(x) // ", SYNTAX), ("'''" + CANARY, SYNTAX), ("\\" + CANARY, SYNTAX),
         ("`id`", SYNTAX), ("$(id)", SYNTAX), ("{x}", SYNTAX), ("x!", SYNTAX), ("x?", SYNTAX), ("sum(x)\x00", SYNTAX),
         ("sum(x)\u200b", SYNTAX), ("sum(x)\u2028", SYNTAX), ("sum(x)\ufeff", SYNTAX), ("\u202esum(x)", SYNTAX),
-        ("sum(x\u00a0+ 1)", SYNTAX), ("sum(x) \u2212 1", SYNTAX), ("sum(x\u00b2)", SYNTAX + " | " + NAME), ("\U0001f600", SYNTAX),
+        ("sum(x\u00a0+ 1)", SYNTAX), ("sum(x) \u2212 1", SYNTAX), ("sum(x\u00b2)", SYNTAX + " | " + NAME),
+            ("\U0001f600", SYNTAX),
         ("sum(\u0445)", NAME), ("\uff53\uff55\uff4d(x)", NAME), ("lambda: x", SYNTAX + " | " + NAME),
         (f"__import__('{CANARY}')", NAME), ("eval('1')", NAME), ("exec('1')", NAME), ("open('/etc/passwd')", NAME),
         ("x.__class__", NAME), ("x.__class__.__mro__[1].__subclasses__()", NAME), ("np.__dict__", NAME),
         ("np.load('/etc/passwd')", NAME), ("np.fromfile('/etc/passwd')", NAME), ("np.lib.npyio", NAME),
-        ("np.ctypeslib", NAME), ("x.tofile('/tmp/a')", NAME), ("x.data", NAME), ("x.ctypes", NAME), ("().__class__", NAME),
+        ("np.ctypeslib", NAME), ("x.tofile('/tmp/a')", NAME), ("x.data", NAME), ("x.ctypes", NAME), ("().__class__",
+            NAME),
         ("''.__class__", NAME), ("'{0.__class__}'.format(x)", NAME), ("getattr(x, 'T')", NAME), ("globals()", NAME),
         ("sum(zebra)", NAME), ("zebra(x)", NAME), ("sum(x) if x else 0", SYNTAX + " | " + NAME),
         ("[x for x in x]", SYNTAX + " | " + NAME), ("sum(x)\nimport os", SYNTAX + " | " + NAME),
@@ -255,7 +259,8 @@ FORMULA_ROWS: list[Row] = [
     *[_formula.row(f"input named {n[:14]!r}", call({"expression": "1", "inputs": [n]}), "422 bad-request")
       for n in ("", "x y", "__import__('os')", "../x", "x" * 129, "x\x00", "é", f"{CANARY} ")],
     _formula.row("input named sum", call({"expression": "sum(sum)", "inputs": ["sum"]}), "200 | " + SYNTAX),
-    _formula.row("input with a point", call({"expression": "sum(a.b)", "inputs": ["a.b"]}), "422 graph-format | " + NAME),
+    _formula.row("input with a point", call({"expression": "sum(a.b)", "inputs": ["a.b"]}),
+        "422 graph-format | " + NAME),
 ]
 
 O = "422 bad-option"  # noqa: E741
@@ -293,7 +298,8 @@ OPTION_ROWS: list[Row] = [
     _option.row("a list", {**GOOD, "options": [CANARY]}, R),
     _option.row("null", {**GOOD, "options": None}, R),
     _option.row("2M rows", lambda: {**GOOD, "options": {"rows": [0] * 2_000_000}}, R),
-    _option.row("deadline 1e999", b'{"function":{"expression":"sum(x)"},"inputs":[[1.0]],"options":{"deadline_s":1e999}}',
+    _option.row("deadline 1e999",
+        b'{"function":{"expression":"sum(x)"},"inputs":[[1.0]],"options":{"deadline_s":1e999}}',
                 R),
 ]
 
@@ -303,7 +309,8 @@ VECTOR_ROWS: list[Row] = [
         (None, V), ([[1.0]], V), ([[1.0] * 3], V), ([], V), ([[]], V), ([[1.0, 2.0]] * 2, V), ([[[1.0, 2.0]]], V),
         (1.0, V), (CANARY, "422 bad-tensor"), ({CANARY: 1}, "422 bad-tensor"), ([CANARY], "422 bad-tensor"),
         ([["NaN", "x"]], "422 bad-tensor"), ([None], "422 bad-tensor"), (True, "422 bad-tensor"),
-        ([{"data": [1, 2], "dtype": "int64"}], f"{V} | 200"), ([{"data": [1.0, 2.0], "dtype": "float32"}], f"{V} | 200"),
+        ([{"data": [1, 2], "dtype": "int64"}], f"{V} | 200"), ([{"data": [1.0, 2.0], "dtype": "float32"}],
+            f"{V} | 200"),
         ([{"shape": [10**12], "data": [1.0]}], SIZE))],
     _vector.row("v where none belongs", {**GOOD, "v": [[1.0, 2.0]]}, V),
     _vector.row("1M vectors", lambda: {**GOOD, "v": [[1.0, 2.0]] * 1_000_000}, V, path="/v1/hvp"),
@@ -330,7 +337,8 @@ ID_ROWS: list[Row] = [
         "/.git/config", "/.env", f"/{CANARY}", "/docs", "/redoc", "/v1/functions/", "/v1/functions/a/b", "/static/x",
         "/" + "a" * 30_000)],
     *[_id.row(f"operation {p[:16]}", GOOD, "404 unknown-operation | 404 not-found | 405 method-not-allowed",
-              path=f"/v1/{p}") for p in (CANARY, "HESSIAN", "hessian/", "%68essian%00", "__init__", "..", "hessian;a=1")],
+              path=f"/v1/{p}") for p in (CANARY, "HESSIAN", "hessian/", "%68essian%00", "__init__", "..",
+                  "hessian;a=1")],
     _id.row("query on a call", GOOD, "200", path=f"/v1/hessian?a={CANARY}&%00=%ff&&=="),
 ]
 

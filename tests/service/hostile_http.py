@@ -58,7 +58,8 @@ HEADER_ROWS: list[Row] = [
       for i in (f"{CANARY} <script>", CANARY * 100, "../../etc", "a;b", "%0d%0aSet-Cookie: a", "")],
     _header.row("request id that injects", GOOD, "200", headers=[f"X-Request-ID: a\r\nSet-Cookie: {CANARY}"]),
     *[_header.row(f"traceparent {t[:16]}", GOOD, "200", headers=[f"traceparent: {t}", f"tracestate: {CANARY}"])
-      for t in (CANARY, "00-0-0-0", "ff-" + "0" * 32 + "-" + "0" * 16 + "-01", "00-" + "z" * 32 + "-" + "1" * 16 + "-01",
+      for t in (CANARY, "00-0-0-0", "ff-" + "0" * 32 + "-" + "0" * 16 + "-01",
+          "00-" + "z" * 32 + "-" + "1" * 16 + "-01",
                 "0" * 50_000)],
     *[_header.row(f"Accept {a[:16]}", GOOD, "200 | 406 not-acceptable", headers=[f"Accept: {a}"])
       for a in (CANARY, "text/html", ";q=2", "*/*;q=nan", "a/b;q=-1", ",,,,", "application/json;q=0", "*" * 50_000,
@@ -68,7 +69,8 @@ HEADER_ROWS: list[Row] = [
     *[_header.row(f"Origin {o[:20]}", GOOD, "403 cross-origin", headers=[f"Origin: {o}"])
       for o in ("null", f"http://{CANARY}", "http://localhost.evil", "localhost", "http://localhost/", "file://",
                 "http://localhost:1", "", "http://evil@localhost", "http://\udcff")],
-    _header.row("Origin twice", GOOD, "403 cross-origin", headers=["Origin: http://localhost", f"Origin: http://{CANARY}"]),
+    _header.row("Origin twice", GOOD, "403 cross-origin", headers=["Origin: http://localhost",
+        f"Origin: http://{CANARY}"]),
     _header.raw("no Host", _raw("GET /livez HTTP/1.1"), BROKEN),
     _header.raw("two Hosts", _raw("GET /livez HTTP/1.1", "Host: a", "Host: b"), BROKEN),
     *[_header.raw(f"Host {h[:16]!r}", _raw("GET /livez HTTP/1.1", f"Host: {h}"), f"200 | {BROKEN}")
@@ -86,7 +88,8 @@ HEADER_ROWS: list[Row] = [
                                                               "X-Forwarded-Proto: javascript", "Forwarded: for=_x"]),
     _header.row("Range", GOOD, "200", headers=["Range: bytes=0-0,1-1,-1"]),
     _header.row("cookies", GOOD, "200", headers=[f"Cookie: a={CANARY}; a; =; {'b=1; ' * 3000}"]),
-    _header.row("Prefer nonsense", GOOD, "200 | 202 | 400 | 422 bad-request", headers=[f"Prefer: {CANARY}, wait=-1, wait=x"]),
+    _header.row("Prefer nonsense", GOOD, "200 | 202 | 400 | 422 bad-request",
+        headers=[f"Prefer: {CANARY}, wait=-1, wait=x"]),
 ]
 
 FRAMING_ROWS: list[Row] = [
@@ -112,16 +115,18 @@ FRAMING_ROWS: list[Row] = [
     _framed("Transfer-Encoding twice", "Transfer-Encoding: chunked", "Transfer-Encoding: identity"),
     *[_framed(f"chunk size {c[:18]!r}", "Transfer-Encoding: chunked", body=c)
       for c in (b"zz\r\n", b"-1\r\nab\r\n", b"0x5\r\nabcde\r\n", b"5\nabcde\r\n", b"5\r\nabcdefgh\r\n0\r\n\r\n",
-                b"f" * 30 + b"\r\n", b"\r\n\r\n", b" 5\r\nabcde\r\n", b"5;" + b"a" * 200_000, CANARY.encode() + b"\r\n")],
+                b"f" * 30 + b"\r\n", b"\r\n\r\n", b" 5\r\nabcde\r\n", b"5;" + b"a" * 200_000,
+                    CANARY.encode() + b"\r\n")],
     _framed("chunk of 2^63", "Transfer-Encoding: chunked", body=b"7fffffffffffffff\r\n" + TEXT,
             answers=f"408 body-timeout | {BROKEN}"),
     _framed("chunk of 2^80", "Transfer-Encoding: chunked", body=b"f" * 20 + b"\r\n" + TEXT,
             answers=f"408 body-timeout | {BROKEN}"),
-    _framed("200 KB of trailers", "Transfer-Encoding: chunked", body=b"2\r\n{}\r\n0\r\n" + b"X-A: b\r\n" * 25_000 + b"\r\n"),
+    _framed("200 KB of trailers", "Transfer-Encoding: chunked",
+        body=b"2\r\n{}\r\n0\r\n" + b"X-A: b\r\n" * 25_000 + b"\r\n"),
     _framed("trailers", "Transfer-Encoding: chunked", body=b"%x\r\n%b\r\n0\r\nX-Request-ID: %b\r\n\r\n" % (
         len(TEXT), TEXT, CANARY.encode()), answers="200"),
     _framed("100k chunks of one byte", "Transfer-Encoding: chunked", body=b"1\r\n \r\n" * 100_000 + b"0\r\n\r\n",
-            answers="400 malformed-json"),
+            answers="400 malformed-json | 408 body-timeout"),
     _framing.raw("chunked past 64 MiB", lambda: [
         _raw("POST /v1/hessian HTTP/1.1", "Host: a", TYPE, "Transfer-Encoding: chunked"),
         *[b"100000\r\n" + b" " * (1 << 20) + b"\r\n"] * 66, b"0\r\n\r\n"], "413 body-too-large | closed"),
@@ -129,7 +134,8 @@ FRAMING_ROWS: list[Row] = [
         _raw("POST /v1/hessian HTTP/1.1", "Host: a", "Content-Type: text/plain", "Transfer-Encoding: chunked"), 0.2,
         b"zz\r\n" + CANARY.encode()], "415 unsupported-media-type"),
     _framing.raw("computing, then bytes too many", lambda: [
-        _raw("POST /v1/hessian HTTP/1.1", "Host: a", TYPE, f"Content-Length: {len(TEXT)}", body=TEXT), b"\x00\xff zz\r\n\r\n"],
+        _raw("POST /v1/hessian HTTP/1.1", "Host: a", TYPE, f"Content-Length: {len(TEXT)}", body=TEXT),
+            b"\x00\xff zz\r\n\r\n"],
         f"200 | {BROKEN}"),
     _framing.raw("absolute form", _raw(f"GET http://{CANARY}/livez HTTP/1.1", "Host: a"), f"200 | {ABSENT}"),
     _framing.raw("asterisk form", _raw("OPTIONS * HTTP/1.1", "Host: a"), f"{ABSENT} | {WRONG} | {BROKEN}"),
@@ -137,7 +143,8 @@ FRAMING_ROWS: list[Row] = [
     _framing.raw("HTTP/0.9", b"GET /livez\r\n\r\n", BROKEN),
     _framing.raw("HTTP/1.0", _raw("GET /livez HTTP/1.0"), "200"),
     _framing.raw("HTTP/9.9", _raw("GET /livez HTTP/9.9", "Host: a"), f"200 | {BROKEN}"),
-    _framing.raw("HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", f"{ABSENT} | {BROKEN}"),
+    _framing.raw("HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00",
+        f"{ABSENT} | {BROKEN}"),
     _framing.raw("TLS hello", bytes.fromhex("16030100a5010000a10303") + bytes(range(160)), BROKEN),
     _framing.raw("SSH", b"SSH-2.0-OpenSSH_9.9\r\n", BROKEN),
     _framing.raw("SMTP", b"EHLO " + CANARY.encode() + b"\r\n", BROKEN),
@@ -149,9 +156,11 @@ FRAMING_ROWS: list[Row] = [
     _framing.raw("a fragment", _raw(f"GET /livez#{CANARY} HTTP/1.1", "Host: a"), f"200 | {ABSENT} | {BROKEN}"),
     _framing.raw("high bytes in the target", b"GET /\xff\xfe HTTP/1.1\r\nHost: a\r\n\r\n", BROKEN),
     _framing.raw("a target of 100 KB", _raw("GET /" + "a" * 100_000 + " HTTP/1.1", "Host: a"), f"{ABSENT} | {BROKEN}"),
-    _framing.raw("a body with GET", _raw("GET /v1/ops HTTP/1.1", "Host: a", f"Content-Length: {len(TEXT)}", body=TEXT), "200"),
+    _framing.raw("a body with GET", _raw("GET /v1/ops HTTP/1.1", "Host: a", f"Content-Length: {len(TEXT)}", body=TEXT),
+        "200"),
     _framing.raw("100 pipelined", _raw("GET /livez HTTP/1.1", "Host: a") * 100, "200"),
-    _framing.raw("pipelined behind a bad one", head("POST", "/v1/hessian", [TYPE], 2) + b"{}" + TEXT, "422 bad-request"),
+    _framing.raw("pipelined behind a bad one", head("POST", "/v1/hessian", [TYPE], 2) + b"{}" + TEXT,
+        "422 bad-request"),
 ]
 
 
@@ -166,13 +175,15 @@ SLOW_ROWS: list[Row] = [
     _slow.raw("half a head", lambda: [b"GET /livez HT", 3.0], BROKEN),
     _slow.raw("a head by the byte", lambda: _drip(b"GET /livez HTTP/1.1\r\nX-A: " + b"a" * 50, 0.1, 40), BROKEN),
     _slow.raw("a head by the byte, after a good request", lambda: [
-        _raw("GET /livez HTTP/1.1", "Host: a"), 0.1, *_drip(b"GET /livez HTTP/1.1\r\nX-A: " + b"a" * 50, 0.1, 40)], "200"),
-    _slow.raw("a body that stops", lambda: [head("POST", "/v1/hessian", [TYPE], len(TEXT)) + TEXT[:20], 3.0],
+        _raw("GET /livez HTTP/1.1", "Host: a"), 0.1, *_drip(b"GET /livez HTTP/1.1\r\nX-A: " + b"a" * 50, 0.1, 40)],
+            "200"),
+    _slow.raw("a body that stops", lambda: [head("POST", "/v1/hessian", [TYPE], len(TEXT)) + TEXT[:20], 6.0],
               "408 body-timeout"),
-    _slow.raw("a body by the byte", lambda: [head("POST", "/v1/hessian", [TYPE], len(TEXT)), *_drip(TEXT, 0.1, 40)],
+    _slow.raw("a body by the byte", lambda: [head("POST", "/v1/hessian", [TYPE], len(TEXT)), *_drip(TEXT, 0.1, 60)],
               "408 body-timeout"),
     _slow.raw("a chunk that stops", lambda: [
-        _raw("POST /v1/hessian HTTP/1.1", "Host: a", TYPE, "Transfer-Encoding: chunked"), b"fff\r\n{", 3.0], "408 body-timeout"),
+        _raw("POST /v1/hessian HTTP/1.1", "Host: a", TYPE, "Transfer-Encoding: chunked"), b"fff\r\n{", 6.0],
+            "408 body-timeout"),
 ]
 GONE_ROWS: list[Row] = [
     _gone.raw("before a byte", b"", "closed", stops=True),

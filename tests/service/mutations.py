@@ -12,14 +12,17 @@ import wild
 from hesse_service import examples
 
 ATOMS: tuple[Any, ...] = (
-    None, True, False, 0, 1, -1, 2, 7, -0.0, 0.5, 1e308, 5e-324, 2**31, 2**53, 2**62, 2**63, 10**30, "", "x", "y", "NaN",
-    "Infinity", "float64", "float32", "int64", "bool", "sum", "sin", "take", "scan", "reshape", [], {}, [[]], [0], [1, 2],
+    None, True, False, 0, 1, -1, 2, 7, -0.0, 0.5, 1e308, 5e-324, 2**31, 2**53, 2**62, 2**63, 10**30, "", "x", "y",
+        "NaN",
+    "Infinity", "float64", "float32", "int64", "bool", "sum", "sin", "take", "scan", "reshape", [], {}, [[]], [0], [1,
+        2],
     [-1], [[1.0, 2.0]], {"constant": 0}, {"data": [1.0]}, {"shape": [2], "data": [1.0, 2.0]}, "0" * 64, [1] * 40,
 )
 BYTES = b'[]{}:,"\\0123456789eE+-.naNIty \x00\xff\xc3'
 WORDS = (
     "x", "y", "1", "2.5", "0", "-", "+", "*", "/", "**", "//", "%", "@", "<", "==", "!=", "(", ")", "[", "]", ",", ":",
-    ".", "...", "None", "True", "pi", "sum", "sin", "exp", "log", "where", "dot", "outer", "reshape", "T", "shape", "np",
+    ".", "...", "None", "True", "pi", "sum", "sin", "exp", "log", "where", "dot", "outer", "reshape", "T", "shape",
+        "np",
     "axis=", "0", "1e9", "1e308", "'a'", "mean", "max", "sort", "cumsum", "roll", "repeat", "stack", "concatenate", "|",
     "inv", "det", "tile", "pad", "norm", "clip", "einsum", "'i,i->'", "diag", "take", "softmax", "gamma", "zeros", "~",
 )

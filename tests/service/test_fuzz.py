@@ -37,8 +37,8 @@ def engine() -> Evaluator:
     return fuzzing.evaluator()
 
 
-def refused(error: HesseError) -> bool:
-    return 400 <= STATUS[error.code] < 500
+def refused(error: HesseError) -> None:
+    assert 400 <= STATUS[error.code] < 500
 
 
 def test_requests_are_refused_or_answered_the_same_by_both_interpreters(engine: Evaluator) -> None:
@@ -76,7 +76,7 @@ def test_json_is_read_as_the_standard_library_reads_it(body: bytes) -> None:
     try:
         value = codec.parse(body)
     except HesseError as error:
-        assert refused(error)
+        refused(error)
         return
     assert value == json.loads(body.decode())
 
@@ -87,7 +87,7 @@ def test_a_tensor_is_refused_or_keeps_its_numbers(value: Any) -> None:
     try:
         array = decode_tensor(value, "/inputs/0", 1000)
     except HesseError as error:
-        assert refused(error)
+        refused(error)
         return
     assert array.size <= 1000
     again = decode_tensor(encode_tensor(array))
@@ -106,7 +106,7 @@ def test_a_graph_is_refused_or_travels_unchanged(seed: int) -> None:
     try:
         graph = graph_from_json(mutated(chance.choice(documents), chance), limits=LIMITS)
     except HesseError as error:
-        assert refused(error)
+        refused(error)
         return
     document = graph_to_json(graph)
     assert graph_to_json(graph_from_json(document, limits=LIMITS)) == document
@@ -118,6 +118,6 @@ def test_a_formula_is_refused_or_becomes_a_graph(text: str) -> None:
     try:
         graph = parse(text, [("x", (2, 2), "float64"), ("y", (2,), "float64")], limits=LIMITS)
     except HesseError as error:
-        assert refused(error)
+        refused(error)
         return
     assert len(graph.outputs) == 1

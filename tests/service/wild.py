@@ -17,13 +17,17 @@ FORMULAS = (
     "sum(reshape({a}, ({i}, {j})))", "sum(roll({a}, {i}))", "sum(cumsum({a}, axis={i}))", "sum(sort({a}, axis={i}))",
     "sum(stack([{a}, {b}], axis={i}))", "sum(concatenate([{a}, {b}], axis={i}))", "sum(repeat({a}, {i}, axis={j}))",
     "sum(tile({a}, {i}))", "sum(diff({a}, {i}))", "sum(pad({a}, {i}))", "max({a})", "sum(take({a}, [{i}, {j}]))",
-    "sum(softmax({a}, axis={i}))", "sum(clip({a}, {i}, {j}))", "sum({a} % {b})", "sum({a} // {b})", "sum(outer({a}, {b}))",
+    "sum(softmax({a}, axis={i}))", "sum(clip({a}, {i}, {j}))", "sum({a} % {b})", "sum({a} // {b})",
+        "sum(outer({a}, {b}))",
     "sum(moveaxis({a}, {i}, {j}))", "sum(einsum('i,i->', {a}, {b}))", "prod({a})", "sum(flip({a}, {i}))", "norm({a})",
     "sum(diag({a}, {i}))", "sum(inv({a}))", "det({a})", "sum(x.T * {a})", "sum({a}[None, ..., {i}])", "sum(trace({a}))",
-    "sum(squeeze({a}, {i}))", "sum(triu({a}, {i}))", "sum(kron({a}, {b}))", "sum(interp({a}, {b}, {b}))", "mean({a}, {i})",
-    "sum(cross({a}, {b}))", "var({a}, {i})", "sum(searchsorted({a}, {b}))", "sum(convolve({a}, {b}))", "sum(polyval({a}, {b}))",
+    "sum(squeeze({a}, {i}))", "sum(triu({a}, {i}))", "sum(kron({a}, {b}))", "sum(interp({a}, {b}, {b}))",
+        "mean({a}, {i})",
+    "sum(cross({a}, {b}))", "var({a}, {i})", "sum(searchsorted({a}, {b}))", "sum(convolve({a}, {b}))",
+        "sum(polyval({a}, {b}))",
 )
-LEAVES = ("x", "x", "x", "1.5", "(-2)", "0", "sin(x)", "x[0]", "(x > 0)", "x**2", "1e200", "-x", "[1, 2]", "x.T", "None")
+LEAVES = ("x", "x", "x", "1.5", "(-2)", "0", "sin(x)", "x[0]", "(x > 0)", "x**2", "1e200", "-x", "[1, 2]", "x.T",
+    "None")
 
 
 def formula(chance: random.Random) -> str:
@@ -49,7 +53,7 @@ def request(chance: random.Random) -> tuple[str, dict[str, Any]]:
     for k in range(chance.randint(1, 5)):
         row = chance.choice(rows)
         arity = row["arity"] if isinstance(row["arity"], int) else chance.randint(0, 3)
-        args = [chance.choice(known + [1.5, -1, 0, {"constant": 0}]) for _ in range(arity)]
+        args = [chance.choice([*known, 1.5, -1, 0, {"constant": 0}]) for _ in range(arity)]
         args = [chance.choice(known[-2:]) if j == 0 and chance.random() < 0.6 else a for j, a in enumerate(args)]
         attrs = {name: attribute(name, chance) for name in row["attrs"] if chance.random() < 0.9}
         nodes.append({"id": f"n{k}", "op": row["name"], "args": args, "attrs": attrs})
@@ -93,7 +97,8 @@ def number(dtype: str, chance: random.Random) -> Any:
         return chance.random() < 0.5
     if dtype == "int64":
         return chance.choice((0, 1, 2, -1, -3, 9, 2**40, -(2**63), 2**63 - 1))
-    return chance.choice((0.0, 1.0, -1.0, 0.5, 2.25, -3.5, 1.25, 0.75, 1e-8, 30.0, "NaN", "Infinity") if chance.random() < 0.3
+    return chance.choice((0.0, 1.0, -1.0, 0.5, 2.25, -3.5, 1.25, 0.75, 1e-8, 30.0, "NaN",
+        "Infinity") if chance.random() < 0.3
                          else (0.3, 0.7, 1.1, 1.9))
 
 
