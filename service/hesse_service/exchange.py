@@ -49,7 +49,7 @@ def terms_of(request: Request, owner: str = ANYBODY) -> Terms:
 
 
 def header(request: Request, name: bytes, default: str = "") -> str:
-    """A header by its lower-case name. The envelope made a dictionary of them: Starlette searches a list, 2 us a time."""
+    """A header by its lower-case name, from the envelope's dictionary: Starlette searches a list, 2 us a time."""
     value: bytes | None = request.scope["hesse.headers"].get(name)
     return default if value is None else value.decode("latin-1")
 

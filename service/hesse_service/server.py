@@ -12,7 +12,6 @@ from hesse_engine.backend.device import available_threads
 from hesse_service.settings import Settings
 from hesse_service.telemetry import log_config
 
-
 APP = "hesse_service.app:create_app"
 
 
