@@ -33,6 +33,22 @@ kinds = ('float64', 'float32'); kernels.load(kinds); print(*[kernels.kernel_stat
 assert all(kernels.is_loaded(k) for k in kinds); loops.load_loops(); recurrences.load_recurrences()" \
     && chmod -R a-w,a+rX /opt/hesse
 
+# ---- load: Locust's users, for `docker compose --profile load` ---------------------------------------------------------
+FROM ${BASE_IMAGE} AS load
+RUN python3 -m venv /opt/load && groupadd --gid 10001 load \
+    && useradd --uid 10001 --gid load --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin load
+COPY constraints.txt /tmp/
+COPY --from=wheel /wheels /wheels
+RUN /opt/load/bin/pip install --no-cache-dir --quiet -c /tmp/constraints.txt "$(ls /wheels/hesse-*.whl)[service,load]" \
+    && /opt/load/bin/pip uninstall --quiet --yes pip setuptools
+COPY examples/demo.py /load/examples/demo.py
+COPY tests/scenarios.py tests/oracles.py /load/tests/
+COPY loadtests /load/loadtests
+ENV PATH=/opt/load/bin:${PATH} PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+USER 10001:10001
+WORKDIR /load
+ENTRYPOINT ["python", "loadtests/run.py"]
+
 # ---- the image ---------------------------------------------------------------------------------------------------------
 FROM ${BASE_IMAGE}
 RUN groupadd --gid 10001 hesse \

@@ -14,11 +14,11 @@ else
 DEV := $(VENV)/.dev
 endif
 
-.PHONY: help serve test check bench demo load fuzz install constraints clean
+.PHONY: help serve test check bench bench-serving demo load fuzz install constraints clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
 
 serve: $(VENV)/.service  ## the service at http://HOST:PORT
 	@exec $(BIN)/hesse serve --host $(HOST) --port $(PORT) --workers $(WORKERS)
@@ -34,10 +34,13 @@ check: $(VENV)/.dev  ## ruff, mypy --strict, import-linter
 bench: $(DEV)  ## hot and cold times beside the peers (PEERS=1 installs them; ARGS="--short --case NAME")
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+bench-serving: $(VENV)/.load  ## the HTTP layer beside an empty FastAPI route; see docs/load.md (ARGS="--short")
+	@$(BIN)/python -m benchmarks.serving $(ARGS)
+
 demo: $(VENV)/.dev  ## a server on a free port, and examples/standard_errors.py against it
 	@$(BIN)/python examples/demo.py
 
-load: $(VENV)/.load  ## a short load test; see loadtests/README.md
+load: $(VENV)/.load  ## users of every kind against a real service; see docs/load.md (ARGS="--seconds 60 --url URL")
 	@$(BIN)/python loadtests/run.py $(ARGS)
 
 fuzz: $(VENV)/.dev  ## hostile requests with random seeds (ARGS="--minutes 10")

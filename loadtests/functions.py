@@ -7,6 +7,7 @@ zero.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ sys.path[:0] = [str(Path(__file__).parents[1] / "tests")]
 
 import hesse  # noqa: E402
 import scenarios  # noqa: E402  (the tests' folder is not installed)
+
+scenarios: Any = importlib.import_module("scenarios")  # the tests' folder is not installed
 
 Array = NDArray[Any]
 Value = Callable[[Array], float]
@@ -93,7 +96,7 @@ def _scan(step: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any) -> tu
     return init, np.array(outputs)
 
 
-def numpy_library() -> scenarios.Library:
+def numpy_library() -> Any:
     return scenarios.Library(
         np, scipy.special.erf, scipy.special.gammaln, scipy.special.logsumexp,
         lambda a, b: scipy.linalg.solve_triangular(a, b, lower=True), _scan, np.asarray,

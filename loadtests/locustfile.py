@@ -1,7 +1,7 @@
 """Users of the service under load: `make load`, or `locust -f loadtests/locustfile.py --host URL`.
 
     Formula    posts small formulas, and graphs of the tests' scenarios: parsing, deriving and computing in one request
-    ById       registers every scenario once and calls it by id at ever new points: the hot path
+    ById       registers each scenario on first need and calls it by id at ever new points: the hot path
     Large      takes a Hessian of 2000 x 2000 as a binary frame
     Job        has the same computed as a job, polls it, fetches the answer
     Hostile    sends what must be refused, with the right code
@@ -36,6 +36,7 @@ from loadtests.functions import (
 )
 from loadtests.hostile import HOSTILE
 
+IDS: dict[str, str] = {}  # of the functions that are registered, by name
 CODES: Counter[str] = Counter()  # what was refused for lack of room: no failure, but counted
 ROOM = ("busy", "too-many-requests", "over-quota", "too-many-jobs")
 FORMULAS, SCENARIOS = formula_loads(), scenario_loads()
@@ -121,26 +122,31 @@ class ById(Caller):
     weight = 6
     wait_time = between(0.005, 0.02)
 
-    def on_start(self) -> None:
-        super().on_start()
-        self.ids = {}
-        for load in SCENARIOS:
+    def registered(self, load: Load) -> dict[str, str] | None:
+        """The function by its id, which the first user to need it asks for."""
+        if load.name not in IDS:
             body = {"function": load.reference}  # a graph names its inputs itself
             with self.client.put("/v1/functions", json=body, name="register", catch_response=True) as response:
-                if not self.is_refused(response):
-                    self.ids[load.name] = response.json()["id"]
-        self.loads = [load for load in SCENARIOS if load.name in self.ids]
+                if self.is_refused(response):
+                    return None
+                IDS[load.name] = response.json()["id"]
+        return {"id": IDS[load.name]}
 
     @task(4)
     def by_id(self) -> None:
-        load = self.drawn(self.loads)
-        self.hessian(load, {"id": self.ids[load.name]}, "hessian, by id")
+        load = self.drawn(SCENARIOS)
+        function = self.registered(load)
+        if function is not None:
+            self.hessian(load, function, "hessian, by id")
 
     @task(1)
     def product(self) -> None:
-        load = self.drawn(self.loads)
+        load = self.drawn(SCENARIOS)
+        function = self.registered(load)
+        if function is None:
+            return
         x, v = load.point(self.rng), load.direction(self.rng)
-        body = {"function": {"id": self.ids[load.name]}, "inputs": [tensor(x)], "v": [tensor(v)]}
+        body = {"function": function, "inputs": [tensor(x)], "v": [tensor(v)]}
         with self.client.post("/v1/hvp", json=body, name="hvp, by id", catch_response=True) as response:
             if self.is_refused(response):
                 return

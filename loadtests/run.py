@@ -6,6 +6,7 @@ Exit code 0: all thresholds kept. 1: not. 2: no load was made.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import json
 import os
@@ -57,10 +58,11 @@ def locust(url: str, options: argparse.Namespace) -> int:
 
 
 def warm(url: str) -> None:
-    """Wait for a service that was just started: until its VM is loaded, its answers are slow on purpose."""
+    """Wait a minute at most for a service that was just started: until its VM is loaded, an interpreter answers."""
     for _ in range(600):
-        if httpx2.get(f"{url}/readyz").status_code == 200:
-            return
+        with contextlib.suppress(httpx2.TransportError):
+            if httpx2.get(f"{url}/readyz", timeout=10).status_code == 200:
+                return
         time.sleep(0.1)
 
 
@@ -113,9 +115,7 @@ def table(rows: Mapping[str, Row], codes: Mapping[str, int], style: str = "{:24}
 def main(given: Sequence[str] | None = None) -> int:
     options = arguments(given)
     options.out.mkdir(parents=True, exist_ok=True)
-    if options.url:
-        return judged(options.url, options)
-    with service() as url:
+    with contextlib.nullcontext(options.url) if options.url else service() as url:
         warm(url)
         return judged(url, options)
 

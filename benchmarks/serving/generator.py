@@ -7,6 +7,7 @@ server; that fraction is measured and printed with every figure.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections import deque
@@ -154,8 +155,12 @@ async def open_loop(host: str, port: int, request: Next, rate: float, seconds: f
     run = Run()
     free: deque[Connection] = deque()
     due: deque[float] = deque()
+    times = list(arrivals(rate, seconds, seed))
+    finished = asyncio.Event()
 
     def on_free(connection: Connection) -> None:
+        if len(run.latencies) == len(times):
+            finished.set()
         if due:
             connection.send(request(), due.popleft())
         else:
@@ -164,9 +169,7 @@ async def open_loop(host: str, port: int, request: Next, rate: float, seconds: f
     opened = await _opened(host, port, connections, run, on_free)
     free.extend(opened)
     started, cpu = time.perf_counter(), time.process_time()
-    total = 0
-    for at in arrivals(rate, seconds, seed):
-        total += 1
+    for at in times:
         wait = started + at - time.perf_counter()
         if wait > 0.0:
             await asyncio.sleep(wait)
@@ -174,11 +177,11 @@ async def open_loop(host: str, port: int, request: Next, rate: float, seconds: f
             free.popleft().send(request(), started + at)
         else:
             due.append(started + at)
-    end = time.perf_counter() + 10.0
-    while len(run.latencies) < total and time.perf_counter() < end:
-        await asyncio.sleep(0.01)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(10.0 + seconds):
+            await finished.wait()
     run.seconds = time.perf_counter() - started
     run.own_cpu = (time.process_time() - cpu) / run.seconds
-    run.failures += total - len(run.latencies)
+    run.failures += len(times) - len(run.latencies)
     await _closed(opened)
     return run

@@ -17,7 +17,7 @@ import httpx2
 
 OURS = "hesse_service.app:create_app"
 REFERENCE = "benchmarks.serving.reference:create_app"
-COMMAND = "from hesse_service.server import serve; serve(port={port}, workers={workers}, app={app!r})"
+COMMAND = "from hesse_service.server import serve; serve('127.0.0.1', {port}, {workers}, 'WARNING', {app!r})"
 STARTUP_S = 120.0
 
 

@@ -1,4 +1,4 @@
-"""The short way from the server to an operation: past routing, dependencies and exception layers, which it does not use.
+"""The short way from the server to an operation: past routing, dependencies and layers that it does not use.
 
 Measured: a call by id spends 70 us there, and 45 us in everything else of the application.
 """
@@ -39,5 +39,6 @@ class Direct:
 
 def install(app: FastAPI, tag: str) -> None:
     """Go the short way to every POST route with `tag`; its endpoint takes the request alone."""
-    routes = {r.path: r for r in app.routes if isinstance(r, APIRoute) and tag in r.tags and "POST" in r.methods}
+    tagged = [r for r in app.routes if isinstance(r, APIRoute) and tag in r.tags]
+    routes = {r.path: r for r in tagged if r.methods and "POST" in r.methods}
     app.add_middleware(Direct, routes=routes)
