@@ -216,6 +216,10 @@ class Evaluator:
             options, signatures = _planned(self._options(request.options), request)
             graph = self._graph(request.function, signatures, terms.owner)
             serve(terms.owner)
+            if request.options.stream:
+                stats = prepare_rows(graph, request.operation, options, self.settings.stream_block_bytes).describe()
+                text = f"{stats['strategy']}, {stats['blocks']} blocks of {stats['block_rows']} rows"
+                return Answer([codec.encode({"plan": stats, "text": text})])
             plan = prepare(graph, request.operation, options).plan
             self.meter.charge(terms.quota, BASE, NODE * len(graph.builder.nodes))
         except HesseError as error:
