@@ -14,7 +14,7 @@ else
 DEV := $(VENV)/.dev
 endif
 
-.PHONY: help serve test check bench demo load install constraints clean
+.PHONY: help serve test check bench demo load soak install constraints clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -39,6 +39,9 @@ demo: $(VENV)/.dev  ## a server on a free port, and examples/standard_errors.py 
 
 load: $(VENV)/.load  ## a short load test; see loadtests/README.md
 	@$(BIN)/python loadtests/run.py $(ARGS)
+
+soak: $(VENV)/.dev  ## mixed requests and random kills, memory watched (ARGS="--minutes 10")
+	@$(BIN)/python loadtests/soak.py $(ARGS)
 
 install: $(DEV)  ## everything for development, into VENV
 

@@ -102,20 +102,25 @@ def curved_pairs(node: Node) -> tuple[tuple[int, int], ...]:
     return _curvature(node)[1]
 
 
+_MOST_KNOWN = 4096  # attributes hold numbers, so that distinct functions bring distinct ones
 _KNOWN: dict[tuple[object, ...], tuple[tuple[int, ...], tuple[tuple[int, int], ...]]] = {}
 
 
 def _curvature(node: Node) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
     """Read off the row's own rule, once for each op and attributes."""
     key = (node.op, *node.attrs.values())
-    if key not in _KNOWN:
+    found = _KNOWN.get(key)
+    if found is None:
         row, slots = ROWS[node.op], range(len(node.args))
         if row.kind == "pointwise" and row.rule is not None:
-            _KNOWN[key] = _differentiated(node)
+            found = _differentiated(node)
         else:
             pairs = ((0, 1),) if row.kind == "bilinear" else ()
-            _KNOWN[key] = tuple([k for k in slots if row.differentiable(k)]), pairs
-    return _KNOWN[key]
+            found = tuple([k for k in slots if row.differentiable(k)]), pairs
+        if len(_KNOWN) >= _MOST_KNOWN:
+            _KNOWN.clear()
+        _KNOWN[key] = found
+    return found
 
 
 def _differentiated(node: Node) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
