@@ -14,7 +14,7 @@ else
 DEV := $(VENV)/.dev
 endif
 
-.PHONY: help serve test check bench bench-serving demo load fuzz install constraints clean
+.PHONY: help serve test check bench bench-serving demo load soak fuzz install constraints clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -45,6 +45,9 @@ load: $(VENV)/.load  ## users of every kind against a real service; see docs/loa
 
 fuzz: $(VENV)/.dev  ## hostile requests with random seeds (ARGS="--minutes 10")
 	@PYTHONPATH=tests:tests/service $(BIN)/python tests/service/fuzzing.py $(ARGS)
+
+soak: $(VENV)/.dev  ## mixed requests and random kills, memory watched (ARGS="--minutes 10")
+	@$(BIN)/python loadtests/soak.py $(ARGS)
 
 install: $(DEV)  ## everything for development, into VENV
 

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 sys.path[:0] = [str(Path(__file__).parents[1] / "tests")]
 
 import hesse  # noqa: E402
-import scenarios  # noqa: E402  (the tests' folder is not installed)
 
 scenarios: Any = importlib.import_module("scenarios")  # the tests' folder is not installed
 

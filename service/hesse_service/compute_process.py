@@ -122,7 +122,7 @@ def _load(cell: Cell) -> None:
 
 
 def load_kernels() -> None:
-    """Load the VM, one process of a machine at a time: the first compiles, the others find the result on disk."""
+    """Load the VM, one process at a time: the first compiles, the others find the result on disk."""
     from hesse_engine.backend import kernels
 
     try:

@@ -14,6 +14,7 @@ from hesse_service.schemas import ById, CallRequest
 logger = logging.getLogger("hesse.service")
 
 STRIKES = 3  # slow runs in a row after which a computation leaves the event loop
+MOST_STRIKES = 4096  # computations that are remembered to have been slow
 BAN_S = 60.0
 
 
@@ -83,6 +84,8 @@ class Inline:
         if seconds <= self.evaluator.settings.inline_s:
             self._strikes.pop(key, None)
             return
+        if len(self._strikes) >= MOST_STRIKES:
+            self._strikes.clear()
         self._strikes[key] = self._strikes.get(key, 0) + 1
         if self._strikes[key] >= STRIKES:
             del self._strikes[key]

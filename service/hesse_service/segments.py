@@ -9,11 +9,15 @@ mapped so that a mapping ends with the last view of it, after the segment was re
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
+import time
 from collections.abc import Iterable
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
+
+import psutil
 
 from hesse_engine.errors import HesseError, StateError
 
@@ -161,3 +165,20 @@ class Kept:
 
 
 KEPT = Kept()
+
+
+def sweep(least_age_s: float) -> list[str]:
+    """Remove what server processes that are gone left behind, and name it.
+
+    The resource tracker does so when a whole server is killed; it lives on when one of several server processes is.
+    The age spares what a server in another process namespace, whose id says nothing here, still works with.
+    """
+    removed = []
+    for path in FILES.glob("hesse_*_*"):
+        owner = path.name.split("_")[1]
+        with contextlib.suppress(OSError):
+            is_old = time.time() - path.stat().st_mtime > least_age_s
+            if is_old and owner.isdigit() and not psutil.pid_exists(int(owner)):
+                remove(path.name)
+                removed.append(path.name)
+    return removed

@@ -33,6 +33,8 @@ logger = logging.getLogger("hesse.service")
 
 GRACE_S = 1.0  # how much later than the alarm the server gives up on a process
 WATCH_S = 0.2
+SWEEP_LOOKS = 300  # looks between two sweeps of shared memory: once a minute
+SWEEP_AGE_S = 600.0  # how much longer than a request a segment may be sent to a slow client
 WARM_S = 120.0  # longest that a replacement may warm up
 ATTEMPTS = 3  # of a task whose process died before it took it
 LEAST_AFTER_S, MOST_AFTER_S = 1, 30
@@ -133,8 +135,10 @@ class Workers:
         Memory is watched from here. A limit that the operating system keeps would count address space, of which the
         compiler and the libraries reserve gigabytes that they never touch, and would end a process anywhere in C.
         """
-        while True:
+        for look in itertools.count():
             await asyncio.sleep(WATCH_S)
+            if look % SWEEP_LOOKS == 0:
+                await asyncio.to_thread(segments.sweep, self.settings.deadline_s + SWEEP_AGE_S)
             for slot in self._slots:
                 if slot.task is not None:
                     self._watch(slot)

@@ -20,6 +20,7 @@ import httpx2
 import numpy as np
 import pytest
 
+from hesse_service.segments import sweep
 from serving import COMMAND, Server, call, free_port, register, running, slow_graph, tensor, wait_for
 
 DECLARED = {"busy", "worker-died", "deadline-exceeded", "shared-memory-full", "store-unavailable"}
@@ -251,6 +252,23 @@ def test_full_shared_memory_is_a_declared_refusal(tmp_path: Path) -> None:
         (survivor,) = server.children()
         assert hessian(client, CUBE, [1.0]) == "ok"
         assert server.children() == [survivor]
+
+
+def test_segments_of_servers_that_are_gone_are_swept() -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    names = {"old": f"hesse_{gone.pid}_1o", "new": f"hesse_{gone.pid}_2o", "alive": f"hesse_{os.getpid()}_1o"}
+    paths = {which: Path("/dev/shm") / name for which, name in names.items()}
+    try:
+        for which, path in paths.items():
+            path.write_bytes(b"x")
+            if which != "new":
+                os.utime(path, (1.0, 1.0))
+        assert names["old"] in sweep(3600.0)
+        assert [which for which, path in paths.items() if path.exists()] == ["new", "alive"]
+    finally:
+        for path in paths.values():
+            path.unlink(missing_ok=True)
 
 
 # ---- the store ------------------------------------------------------------------------------------------------------
