@@ -18,6 +18,13 @@ BUSY_S = 5.0
 # `turn` orders functions by use: a count, since the clock may be set back. The index answers it.
 NEXT = "(SELECT coalesce(max(turn), 0) + 1 FROM functions WHERE owner = ?1)"
 
+PUT = f"""
+INSERT INTO functions (owner, id, bytes, signature, graph, created, used, turn)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, {NEXT})
+ON CONFLICT (owner, id) DO UPDATE SET used = excluded.used, turn = excluded.turn
+"""  # noqa: S608  (constants only)
+TOUCH = f"UPDATE functions SET used = ?3, turn = {NEXT} WHERE owner = ?1 AND id = ?2"  # noqa: S608
+
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS functions (
     owner TEXT NOT NULL, id TEXT NOT NULL, bytes INTEGER NOT NULL, signature BLOB NOT NULL, graph BLOB NOT NULL,
@@ -59,9 +66,7 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 self._db.execute(
-                    "INSERT INTO functions (owner, id, bytes, signature, graph, created, used, turn) "
-                    f"VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, {NEXT}) "
-                    "ON CONFLICT (owner, id) DO UPDATE SET used = excluded.used, turn = excluded.turn",
+                    PUT,
                     (owner, name, len(graph), signature, graph, time.time()),
                 )
                 self._evict(owner, name)
@@ -124,8 +129,7 @@ class Store:
         with contextlib.suppress(StateError):  # a full disk must not stop calls
             self._guarded(
                 lambda: self._db.execute(
-                    f"UPDATE functions SET used = ?3, turn = {NEXT} "  # noqa: S608  (a constant)
-                    "WHERE owner = ?1 AND id = ?2",
+                    TOUCH,
                     (owner, name, time.time()),
                 )
             )
