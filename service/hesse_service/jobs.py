@@ -42,6 +42,7 @@ FIRST_POLL_S = 0.02
 LONGEST_SWEEP_S = 30.0
 PROGRESS_STEPS = 100  # events of progress, at most, of one attempt
 TERMS = TypeAdapter(Terms)
+FULL = ("busy", "too-many-requests")  # no room, for anybody or for this owner
 INTERRUPTED = ("worker-died", "store-unavailable")  # not the job's fault: it is tried again
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -259,7 +260,7 @@ class Jobs:
             try:
                 return await self.workers.run(work, on_progress=self._progress(lease))
             except StateError as error:
-                if error.code != "busy":
+                if error.code not in FULL:
                     raise
             await asyncio.sleep(POLL_S)
 
