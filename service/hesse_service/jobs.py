@@ -43,7 +43,7 @@ LONGEST_SWEEP_S = 30.0
 PROGRESS_STEPS = 100  # events of progress, at most, of one attempt
 TERMS = TypeAdapter(Terms)
 FULL = ("busy", "too-many-requests")  # no room, for anybody or for this owner
-INTERRUPTED = ("worker-died", "store-unavailable")  # not the job's fault: it is tried again
+INTERRUPTED = ("worker-died", "store-unavailable", "shared-memory-full")  # not the job's fault: it is tried again
 P = ParamSpec("P")
 T = TypeVar("T")
 
