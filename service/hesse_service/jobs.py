@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -43,7 +42,9 @@ FIRST_POLL_S = 0.02
 LONGEST_SWEEP_S = 30.0
 PROGRESS_STEPS = 100  # events of progress, at most, of one attempt
 TERMS = TypeAdapter(Terms)
-INTERRUPTED = ("worker-died", "store-unavailable")  # not the job's fault: it is tried again
+UNMARKED = {"owner", "request_id", "traceparent", "quota"}  # terms that may differ where a request is repeated
+FULL = ("busy", "too-many-requests")  # no room, for anybody or for this owner
+INTERRUPTED = ("worker-died", "store-unavailable", "shared-memory-full")  # not the job's fault: it is tried again
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -267,7 +268,7 @@ class Jobs:
             try:
                 return await self.workers.run(work, on_progress=self._progress(lease))
             except StateError as error:
-                if error.code != "busy":
+                if error.code not in FULL:
                     raise
             await asyncio.sleep(POLL_S)
 
@@ -313,7 +314,7 @@ def members_of(error: HesseError) -> dict[str, Any]:
 def _application(operation: str, terms: Terms, body: Body, key: str | None) -> Application:
     joined = body.joined()
     mark = sha256(operation.encode())
-    mark.update(TERMS.dump_json(replace(terms, request_id="", traceparent="", quota=None)))
+    mark.update(TERMS.dump_json(terms, exclude=UNMARKED))
     mark.update(joined)
     return Application(terms.owner, operation, TERMS.dump_json(terms).decode(), joined, mark.digest(), key)
 

@@ -21,7 +21,7 @@ from serving import COMMAND, Server, free_port, running, slow_graph, wait_for
 
 ASYNC = {"Prefer": "respond-async"}
 GOOD = {"function": {"expression": "sum(x**2)"}, "inputs": [[1.0, 2.0]]}
-SLOW = {"function": {"graph": slow_graph(30)}, "inputs": [[0.001] * 1000]}  # seconds
+SLOW = {"function": {"graph": slow_graph(12)}, "inputs": [[0.001] * 1000]}  # seconds
 
 
 @contextlib.contextmanager

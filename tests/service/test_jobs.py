@@ -294,6 +294,12 @@ def test_the_same_key_and_request_is_the_same_job(client: httpx2.Client) -> None
     assert submit(client, **{"Idempotency-Key": '"bare-key"'}).json()["id"] == bare != made
 
 
+def test_a_repeated_request_may_have_another_name_and_trace(client: httpx2.Client) -> None:
+    made = [submit(client, **{"Idempotency-Key": "traced", "X-Request-ID": f"r{k}",
+                              "traceparent": f"00-{k:032x}-{k:016x}-01"}).json()["id"] for k in (1, 2)]
+    assert made[0] == made[1]
+
+
 def test_a_key_with_another_request_is_refused(client: httpx2.Client) -> None:
     submit(client, **{"Idempotency-Key": "taken"})
     other = {**GOOD, "inputs": [[1.0, 3.0]]}
