@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 Next = Callable[[], bytes]
 END = b"\r\n\r\n"
-LENGTH = b"content-length:"
+LENGTH = b"\r\ncontent-length:"  # not the end of Inference-Header-Content-Length
 
 
 @dataclass(slots=True)

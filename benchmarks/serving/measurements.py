@@ -132,8 +132,8 @@ async def _open(side: Side, rate: float, effort: Effort) -> list[Figure]:
 
 # ---- large binary answers --------------------------------------------------------------------------------------------
 async def _large(ours: Server, reference: Server, effort: Effort) -> list[Figure]:
-    answers = httpx2.get(f"{ours.url}/openapi.json").json()["paths"]["/v1/hessian"]["post"]["responses"]["200"]
-    if FRAME.decode() not in answers["content"]:
+    paths = httpx2.get(f"{ours.url}/openapi.json", timeout=60).json()["paths"]
+    if FRAME.decode() not in paths["/v1/hessian"]["post"]["responses"]["200"]["content"]:
         return [Figure("2000 x 2000 in binary beside ready bytes", None, "", ">= 0.60", "not offered")]
     name = registered(ours, LARGE_EXPRESSION, LARGE)
     call = calls(ours, "/v1/hessian", name, LARGE, FRAME)

@@ -21,7 +21,7 @@ def registered(server: Server, expression: str, size: int) -> str:
     """The id of the function of a vector of `size` elements."""
     signature = [{"name": "x", "shape": [size], "dtype": "float64"}]
     body = {"function": {"expression": expression, "inputs": ["x"]}, "inputs": signature}
-    return str(httpx2.put(f"{server.url}/v1/functions", json=body).raise_for_status().json()["id"])
+    return str(httpx2.put(f"{server.url}/v1/functions", json=body, timeout=60).raise_for_status().json()["id"])
 
 
 def _bodies(name: str, size: int) -> Iterator[bytes]:

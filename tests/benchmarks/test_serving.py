@@ -15,7 +15,7 @@ from benchmarks.serving.measurements import Figure
 from benchmarks.serving.servers import Machine, Server
 
 Answer = Callable[[int], bytes]
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+OK = b"HTTP/1.1 200 OK\r\nInference-Header-Content-Length: 1\r\nContent-Length: 2\r\n\r\nok"
 BUSY = b"HTTP/1.1 503 Busy\r\ncontent-length: 4\r\n\r\nbusy"
 REQUEST = b"GET / HTTP/1.1\r\n\r\n"
 
