@@ -8,21 +8,23 @@ What is said and what it means is `protocol`'s; here its steps are performed.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hesse.embedded import Embedded
-from hesse.errors import TransportError, TransportTimeoutError
+from hesse.errors import TransportError
 from hesse.func import Func
 from hesse.function import Function
 from hesse.functional import Functional
 from hesse.planning import planned
 from hesse.protocol import Call, Calls, Pause, Reply, Request, Steps, converse, converse_plan
+from hesse.streaming import Download
+from hesse.transport import translated
 from hesse_engine.errors import InputError
+from hesse_engine.ir.graph import Array
 
 if TYPE_CHECKING:
     import httpx2
@@ -134,6 +136,14 @@ class Client:
         """`hesse.plan` over this client."""
         return self.send_plan(planned(f, inputs, operation, **options))
 
+    def stream_hessian(self, f: Callable[..., Any], *inputs: Any, **asked: Any) -> Array:
+        """The Hessian of a one-element f as an (n, n) array in a file, row by row; see `hesse.streaming`."""
+        return Download.of(f, inputs, "hessian", asked).run(self)
+
+    def stream_jacobian(self, f: Callable[..., Any], *inputs: Any, **asked: Any) -> Array:
+        """The Jacobian of f as an (m, n) array in a file, row by row; see `hesse.streaming`."""
+        return Download.of(f, inputs, "jacobian", asked).run(self)
+
     def _perform(self, steps: Steps) -> Any:
         reply: Reply | TransportError | None = None
         while True:
@@ -145,7 +155,7 @@ class Client:
                 time.sleep(step.seconds)
                 reply = None
                 continue
-            with _translated() as failed:
+            with translated() as failed:
                 answer = self._http.request(step.method, self._server.url(step), **self._server.arguments(step))
                 reply = Reply(answer.status_code, answer.headers, answer.content)
             if failed:
@@ -212,6 +222,14 @@ class AsyncClient:
         """`hesse.plan` over this client."""
         return await self.send_plan(planned(f, inputs, operation, **options))
 
+    async def stream_hessian(self, f: Callable[..., Any], *inputs: Any, **asked: Any) -> Array:
+        """As `Client.stream_hessian`."""
+        return await Download.of(f, inputs, "hessian", asked).run_async(self)
+
+    async def stream_jacobian(self, f: Callable[..., Any], *inputs: Any, **asked: Any) -> Array:
+        """As `Client.stream_jacobian`."""
+        return await Download.of(f, inputs, "jacobian", asked).run_async(self)
+
     async def _perform(self, steps: Steps) -> Any:
         reply: Reply | TransportError | None = None
         while True:
@@ -223,7 +241,7 @@ class AsyncClient:
                 await _sleep(step.seconds)
                 reply = None
                 continue
-            with _translated() as failed:
+            with translated() as failed:
                 answer = await self._http.request(step.method, self._server.url(step), **self._server.arguments(step))
                 reply = Reply(answer.status_code, answer.headers, answer.content)
             if failed:
@@ -250,28 +268,3 @@ async def _sleep(seconds: float) -> None:
     import asyncio
 
     await asyncio.sleep(seconds)
-
-
-@contextlib.contextmanager
-def _translated() -> Generator[list[TransportError]]:
-    """Catch what the HTTP library raises; the yielded list then holds it as one of our errors."""
-    import httpx2
-
-    failed: list[TransportError] = []
-    try:
-        yield failed
-    except httpx2.ConnectTimeout as error:
-        failed.append(_caused(TransportTimeoutError("connection-failed", "The service did not accept the connection in "
-                                                                         "time."), error))
-    except httpx2.TimeoutException as error:
-        failed.append(_caused(TransportTimeoutError("timed-out", "The service did not answer in time.",
-                                                    hint="Client(timeout=...) sets how long to wait."), error))
-    except (httpx2.TransportError, httpx2.InvalidURL) as error:
-        unreached = TransportError("connection-failed", f"The service could not be reached: {error}.")
-        failed.append(_caused(unreached, error))
-
-
-def _caused(error: TransportError, cause: Exception) -> TransportError:
-    error.__cause__ = cause
-    return error
-

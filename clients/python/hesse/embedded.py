@@ -19,6 +19,7 @@ from hesse_engine.result import SparseMatrix
 if TYPE_CHECKING:
     from hesse_engine.compute import Prepared
     from hesse_engine.options import Options
+    from hesse_engine.row_blocks import RowBlocks
 
 CAPACITY = 256  # prepared computations kept
 
@@ -52,6 +53,12 @@ class Embedded:
             while len(self._prepared) > self._capacity:
                 self._prepared.popitem(last=False)
         return made
+
+    def rows(self, call: Call) -> RowBlocks:
+        """The matrix of `call` in blocks of rows."""
+        from hesse_engine.row_blocks import prepare_rows
+
+        return prepare_rows(call.graph, call.operation, call.options)
 
     def plan(self, call: Call) -> Plan:
         plan = self.prepare(call).plan

@@ -222,8 +222,8 @@ class Matrix:
             keys = rows * n + columns
             if not len(keys):
                 return 0.0
-            at = np.minimum(np.searchsorted(keys, columns * n + rows), len(keys) - 1)
-            other = np.where(keys[at] == columns * n + rows, data[at], 0.0)
+            place = np.minimum(np.searchsorted(keys, columns * n + rows), len(keys) - 1)
+            other = np.where(keys[place] == columns * n + rows, data[place], 0.0)
             return float(np.abs(data - other).max(initial=0.0))
         largest = 0.0
         for i, row in enumerate(self.blocks):
