@@ -75,8 +75,8 @@ def resident(pid: int) -> int:
     return 1024 * next(int(line.split()[1]) for line in fields if line.startswith("VmRSS"))
 
 
-def segments() -> set[str]:
-    return {p.name for p in Path("/dev/shm").glob("hesse_*")}
+def segments(server: Server) -> set[str]:
+    return {p.name for p in Path("/dev/shm").glob(f"hesse_{server.pid}_*")}
 
 
 def test_a_matrix_many_times_the_budget(server: Server, client: httpx2.Client) -> None:
@@ -124,7 +124,7 @@ def test_a_matrix_many_times_the_budget(server: Server, client: httpx2.Client) -
     assert head["stats"]["predicted_peak_bytes"] <= BUDGET
     for pid in pids:
         assert peak[pid] - base[pid] < BUDGET + 4 * BLOCK < size / 4, (base, peak)
-    wait_for(lambda: not segments(), 5)
+    wait_for(lambda: not segments(server), 5)
 
 
 def test_one_program_serves_all_blocks(client: httpx2.Client) -> None:
@@ -232,13 +232,13 @@ def test_blocks_wait_for_a_client_that_does_not_read(server: Server, client: htt
     """At most one block is computed ahead: then the processes are idle, and free for others."""
     with reading_slowly(server, dense_request(4000)) as connection:
         wait_for(lambda: is_idle(server), 20)
-        assert len(segments()) <= 2, segments()
+        assert len(segments(server)) <= 2, segments(server)
         assert call(client, "hessian", function={"expression": "sum(x**2)"}, inputs=[[1.0]])["result"]["data"] == [2.0]
         received = 0
         connection.settimeout(20)
         while received < 4 * BLOCK:  # and they go on when it does
             received += len(connection.recv(1 << 20))
-    wait_for(lambda: not segments(), 10)
+    wait_for(lambda: not segments(server), 10)
 
 
 def test_a_client_that_leaves_ends_the_block_in_work(roomy: Server) -> None:
@@ -247,7 +247,7 @@ def test_a_client_that_leaves_ends_the_block_in_work(roomy: Server) -> None:
         wait_for(lambda: not is_idle(roomy), 20)
     wait_for(lambda: roomy.children() != [before], 20)  # the process was in the middle of a block
     wait_for(lambda: is_idle(roomy), 20)
-    wait_for(lambda: not segments(), 10)
+    wait_for(lambda: not segments(roomy), 10)
     with httpx2.Client(base_url=roomy.url, timeout=60) as client:
         np.testing.assert_allclose(stream(client, "hessian", dense_request(30))[1], dense_rows(30, slice(None)),
                                    rtol=1e-12)
@@ -259,7 +259,7 @@ def test_a_client_that_leaves_before_the_first_row(roomy: Server) -> None:
     with pytest.raises(httpx2.ReadTimeout):
         httpx2.post(f"{roomy.url}/v1/hessian", json=body, headers=BINARY, timeout=2.0)
     wait_for(lambda: is_idle(roomy), 20)
-    wait_for(lambda: not segments(), 10)
+    wait_for(lambda: not segments(roomy), 10)
 
 
 def test_others_are_served_between_blocks(roomy: Server) -> None:

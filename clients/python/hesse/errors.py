@@ -3,6 +3,7 @@
     HesseError
     ├── ...                                  hesse_engine.errors: rebuilt from the service's codes
     └── TransportError (ConnectionError)     no answer came: refused, reset, not HTTP      code connection-failed
+        │                                    or not one of ours, or rows that ended short  bad-answer, incomplete
         └── TransportTimeoutError (TimeoutError)  no answer came in time                   code timed-out
 
     HesseWarning (UserWarning)

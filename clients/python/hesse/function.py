@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from hesse.client import AsyncClient, Client
 
 READINGS = ("hessian_diag", "laplacian", "value_grad_hessian")  # what torch.autograd.functional has no name for
+ALONE = ("layout", "rows", "columns", "weights", "batched", "out", "verify")  # what no traced function may ask for
 KEPT_SIGNATURES = 256  # of one function; after that it starts over
 KEPT_SHORT = 1024  # short ways of one function: one for each operation, signature and choice of options
 KEPT_TRACES = 16  # of one signature, one for each way through its branches
@@ -74,6 +75,9 @@ class Function:
         batched     every tensor has a leading axis of points, results too
         out         an array that the result is written into (nested as the result is; of a sparse one, its values)
         nonfinite   'error' refuses a result with a NaN or an infinity and names where it comes from
+        verify      True: the answer is a pair (what it would be, a dictionary): how well a Hessian, a Jacobian, hvp or
+                    vhp holds, by means that share little with how it was computed; its 'suspicious' names the alarming
+                    numbers, `hesse_engine.backend.verification` has the equations
 
     Vectors of products may have one more axis, the first: then the products of all of them come back so.
 
@@ -219,13 +223,15 @@ class Function:
         v, weights, chosen = asked.resolved(v, outputs)
 
         def finish(result: Result) -> Any:
-            return _finished(operation, asked.written(result), given, outputs, library)
+            value = _finished(operation, asked.written(result), given, outputs, library)
+            return (value, result.verification) if chosen.verify else value
 
         client = self._sender()
         out = asked.out if client.embedded is not None else None
         call = Call(operation, traced.graph, arrays, v, chosen, finish, traced.id, weights, out)
         is_plain = type(inputs) is np.ndarray and arrays[0] is inputs and not outputs.is_tuple and weights is None
-        is_usual = chosen.tangents is None and chosen.batch is None and asked.out is None and not traced.graph.guards
+        is_single = chosen.tangents is None and chosen.batch is None and not traced.graph.guards
+        is_usual = is_single and asked.out is None and not chosen.verify
         if client.embedded is not None and is_plain and is_usual and _waits(client):
             short = short_way(client.embedded.prepare(call))
             if short is not None:
@@ -237,7 +243,7 @@ class Function:
         return client.send(call)
 
     def _nested(self, operation: str, given: Given, v: Any, options: dict[str, Any]) -> Any:
-        refused = [name for name in ("layout", "rows", "columns", "weights", "batched", "out") if options.get(name)]
+        refused = [name for name in ALONE if options.get(name)]
         if refused:
             raise UnsupportedError("unsupported", f"{operation} inside a traced function knows no {refused[0]}.")
         inputs = given.nest(list(given.values))

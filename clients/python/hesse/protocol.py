@@ -152,14 +152,21 @@ def decode_result(reply: Reply, operation: str) -> Result:
     body = _json(reply)
     try:
         result, aux = body["result"], [decode_tensor(t) for t in body.get("aux") or []]
+        report = _verification(body.get("verification"))
         if operation in PAIRS:
-            return Result(_nested(result["product"]), _nested(result["output"]), aux, body["stats"])
+            product, output = _nested(result["product"]), _nested(result["output"])
+            return Result(product, output, aux, body["stats"], verification=report)
         if operation in TRIPLES:
             value, slope = _nested(result["value"]), _nested(result["gradient"])
-            return Result(_nested(result["hessian"]), value, aux, body["stats"], slope)
-        return Result(_nested(result), None, aux, body["stats"])
+            return Result(_nested(result["hessian"]), value, aux, body["stats"], slope, report)
+        return Result(_nested(result), None, aux, body["stats"], verification=report)
     except (KeyError, TypeError, AttributeError, HesseError):
         raise _bad_answer(reply) from None
+
+
+def _verification(report: Any) -> dict[str, Any] | None:
+    """With non-finite numbers, which travel by name, as numbers."""
+    return None if report is None else {k: float(v) if isinstance(v, str) else v for k, v in report.items()}
 
 
 def _nested(value: Any) -> Any:
