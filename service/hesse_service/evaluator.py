@@ -189,6 +189,10 @@ class Evaluator:
         try:
             options, signatures = _planned(self._options(request.options), request)
             graph = self._graph(request.function, signatures, terms.owner)
+            if request.options.stream:
+                stats = prepare_rows(graph, request.operation, options, self.settings.stream_block_bytes).describe()
+                text = f"{stats['strategy']}, {stats['blocks']} blocks of {stats['block_rows']} rows"
+                return Answer([codec.encode({"plan": stats, "text": text})])
             plan = prepare(graph, request.operation, options).plan
         except HesseError as error:
             raise codec.located(error, _kind(request.function)) from error

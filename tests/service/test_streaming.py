@@ -192,16 +192,27 @@ def test_a_fault_of_the_inputs_is_said_before_the_first_byte(client: httpx2.Clie
     assert response.status_code == 422
 
 
+def test_a_plan_says_how_it_would_be_streamed(client: httpx2.Client) -> None:
+    request = {"operation": "hessian", "function": DENSE, "options": {"stream": True, "argnums": 1},
+               "inputs": [{"name": name, "shape": [100_000], "dtype": "float64"} for name in ("c", "x")]}
+    response = client.post("/v1/plan", json=request)
+    assert response.status_code == 200, response.text
+    plan = response.json()["plan"]
+    assert plan["block_rows"] * 100_000 * 8 <= BLOCK
+    assert plan["blocks"] == -(-100_000 // plan["block_rows"])
+    assert plan["predicted_peak_bytes"] <= BUDGET
+
+
 def slow_stream() -> dict[str, Any]:
-    """A Hessian of 1000 rows, of which a block of 4 takes about a second."""
-    return {"function": {"graph": slow_graph(3)}, "inputs": [[0.001] * 1000], "options": {"stream": True}}
+    """A Hessian of 1000 rows, of which a block of 2 takes about a second."""
+    return {"function": {"graph": slow_graph(1)}, "inputs": [[0.001] * 1000], "options": {"stream": True}}
 
 
 @pytest.fixture(scope="module")
 def roomy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with memory for the slow function, and one process."""
     log = tmp_path_factory.mktemp("roomy") / "server.log"
-    with running(log, compute_processes=1, stream_block_bytes=4 * 8000, segment_bytes=16_384, deadline_s=60) as started:
+    with running(log, compute_processes=1, stream_block_bytes=2 * 8000, segment_bytes=8_192, deadline_s=100) as started:
         yield started
 
 
@@ -223,7 +234,7 @@ def reading_slowly(server: Server, body: dict[str, Any]) -> Iterator[socket.sock
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
         connection.sendall(b"POST /v1/hessian HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                            b"Accept: application/octet-stream\r\nContent-Length: %d\r\n\r\n" % len(content) + content)
-        connection.settimeout(60)
+        connection.settimeout(110)
         assert connection.recv(4096).startswith(b"HTTP/1.1 200")
         yield connection
 
