@@ -273,7 +273,7 @@ class Workers:
             try:
                 return await self._attempt(slot, task)
             except BrokenProcessPool:  # the process died before it took the task
-                self._renew(slot, "idle", task.result_segment)
+                self._renew(slot, "idle")  # its successor writes the segment
         raise _died()
 
     async def _attempt(self, slot: Slot, task: Task) -> Reply:
