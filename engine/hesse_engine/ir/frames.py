@@ -35,7 +35,8 @@ Path = tuple[Any, Any] | None  # (the container's path, the key in it)
 # ---- writing --------------------------------------------------------------------------------------------------------
 def describe(array: Array) -> dict[str, Any]:
     """What a header says of `array`."""
-    return {"shape": list(array.shape), "dtype": NAMES.get(array.dtype) or array.dtype.name, "parameters": {SIZE: array.nbytes}}
+    dtype = NAMES.get(array.dtype) or array.dtype.name
+    return {"shape": list(array.shape), "dtype": dtype, "parameters": {SIZE: array.nbytes}}
 
 
 def raw(array: Array) -> memoryview:
