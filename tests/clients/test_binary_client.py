@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import hesse
 import hesse.numpy as hnp
-from hesse.protocol import BINARY_BYTES, Wire, call_request, register_request
+from hesse.protocol import BINARY_BYTES
 from scripted import GRADIENT, Answer, scripted
 from serving import Server, running, wait_for
 
@@ -165,9 +165,3 @@ def test_other_compressions_are_refused(coding: Any) -> None:
     with pytest.raises(hesse.HesseError) as caught:
         hesse.Client("http://127.0.0.1:1", compression=coding)
     assert caught.value.code == "bad-option"
-
-
-def test_the_protocol_is_pure() -> None:
-    assert Wire(False).headers["Accept"] == "application/json"
-    assert callable(call_request)
-    assert callable(register_request)

@@ -70,7 +70,7 @@ def test_health(warm_client: httpx2.Client) -> None:
 # ---- bodies --------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("content_type", [
     "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/jsonp",
-    "application/json; charset=latin-1", "",
+    "application/json; charset=latin-1", "application/x-protobuf", "",
 ])
 def test_content_type(client: httpx2.Client, content_type: str) -> None:
     response = client.post("/v1/hessian", content=json.dumps(GOOD), headers={"content-type": content_type})
@@ -83,7 +83,7 @@ def test_accepted_content_types(client: httpx2.Client, content_type: str) -> Non
     assert response.status_code == 200
 
 
-def test_compressed_bodies_are_refused(client: httpx2.Client) -> None:
+def test_unknown_content_codings_are_refused(client: httpx2.Client) -> None:
     response = client.post("/v1/hessian", content=b"x", headers={**JSON, "content-encoding": "br"})
     problem(response, 415, "unsupported-media-type")
 

@@ -58,7 +58,7 @@ class Client:
         max_retries: how often a request is repeated after a lost connection, 408, 429 or 5xx.
         binary: whether tensors are sent and asked for as bytes rather than as JSON; default: sent so where that is
             cheaper, and asked for so.
-        compression: 'gzip' or 'zstd' for large request bodies, and answers in gzip; 'zstd' needs the package zstandard.
+        compression: 'gzip' or 'zstd' for large request bodies; answers then come in gzip. zstd needs zstandard.
         http_client: an `httpx2.Client` to send with; it is not closed, and its own timeouts hold unless `timeout` is
             given.
 
