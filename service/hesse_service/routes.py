@@ -18,7 +18,7 @@ from hesse_service.openapi import answers, body
 from hesse_service.problems import declared
 from hesse_service.service import Service
 
-CALL_ERRORS = (400, 403, 404, 408, 409, 413, 415, 422, 500, 503, 504)
+CALL_ERRORS = (400, 403, 404, 408, 409, 413, 415, 422, 429, 500, 503, 504)
 FunctionId = Annotated[
     str, Path(alias="id", description="The function's id.", json_schema_extra={"pattern": schemas.ID})
 ]
