@@ -270,7 +270,8 @@ def test_the_example_of_the_readme(client: httpx2.Client) -> None:
 def test_openapi(client: httpx2.Client) -> None:
     document = client.get("/openapi.json").json()
     operations = {o["operationId"]: o for path in document["paths"].values() for o in path.values()}
-    assert set(DERIVATIVES) | {"plan", "register", "describe", "delete", "ops", "livez", "readyz"} == set(operations)
+    assert set(DERIVATIVES) | {"plan", "register", "functions", "describe", "delete", "ops", "livez",
+                               "readyz"} == set(operations)
     for name in DERIVATIVES:
         operation = operations[name]
         assert {"200", "400", "404", "409", "413", "415", "422", "503", "504"} <= set(operation["responses"])
