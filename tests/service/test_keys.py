@@ -13,9 +13,12 @@ from typing import Any
 
 import httpx2
 import pytest
+from fastapi import Request
 
 import keyed
+from hesse_engine.errors import StateError
 from hesse_service import keys
+from hesse_service.security import require_operator
 from serving import Server, running, wait_for
 
 SQUARES = {"function": {"expression": "sum(x**2)"}, "inputs": [[1.0, 2.0]]}
@@ -254,3 +257,17 @@ def test_a_new_key_is_random_and_long() -> None:
     assert all([len(t.split("_")[2]) * 4 >= 160 for t in texts])
     assert all([text.split("_")[2] not in str(key) for key, text in made])
     assert time.time() < made[0][0].expires_at
+
+
+@pytest.mark.parametrize(("role", "is_admitted"), [(None, True), ("operator", True), ("user", False)])
+def test_what_needs_an_operator(role: str | None, is_admitted: bool) -> None:
+    """Where no keys are asked for there is no key in the scope."""
+    scope: dict[str, Any] = {"type": "http"}
+    if role is not None:
+        scope["hesse.key"] = keys.made("ada", role=role)[0]
+    if is_admitted:
+        require_operator(Request(scope))
+        return
+    with pytest.raises(StateError) as caught:
+        require_operator(Request(scope))
+    assert (caught.value.code, caught.value.status) == ("forbidden", 403)
