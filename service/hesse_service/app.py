@@ -9,6 +9,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI, Request
+from fastapi.telemetry import TelemetryConfig
 from starlette.responses import Response
 
 from hesse_service import logs, metrics, openapi, problems, routes, tracing
@@ -18,6 +19,11 @@ from hesse_service.lifecycle import Lifecycle
 from hesse_service.service import Service
 from hesse_service.settings import Settings
 from hesse_service.telemetry import Envelope
+
+# of FastAPI's own, which would export paths and messages of exceptions, with ids and payload in them
+UNUSED: TelemetryConfig = {
+    "tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False,
+}
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -56,6 +62,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
         redirect_slashes=False,
+        telemetry=UNUSED,
     )
     routes.install(app)
     problems.install(app)

@@ -38,7 +38,7 @@ def value(samples: Samples, name: str, **labels: str) -> float:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     log = tmp_path_factory.mktemp("metrics") / "server.log"
-    with running(log, compute_processes=1, queue_length=3) as started:
+    with running(log, compute_processes=1, queue_length=3, inline_s=0.05) as started:
         wait_for(lambda: httpx2.get(f"{started.url}/readyz").status_code == 200, 120)
         yield started
 
