@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from hesse_service import logs, metrics, openapi, problems, routes, tracing
 from hesse_service.bodies import Disconnected
-from hesse_service.journal import Journal
+from hesse_service.journal import Journal, exchange_of
 from hesse_service.lifecycle import Lifecycle
 from hesse_service.service import Service
 from hesse_service.settings import Settings
@@ -75,6 +75,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 async def _on_disconnect(request: Request, error: Exception) -> Response:
+    exchange_of(request.scope).code = "disconnected"
     return Response(status_code=499)  # nobody reads it
 
 
