@@ -9,16 +9,22 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI, Request
+from fastapi.telemetry import TelemetryConfig
 from starlette.responses import Response
 
 from hesse_service import direct, logs, metrics, openapi, problems, routes, tracing
 from hesse_service.bodies import Disconnected
-from hesse_service.journal import Journal
+from hesse_service.journal import Journal, exchange_of
 from hesse_service.lifecycle import Lifecycle
 from hesse_service.security import Gate
 from hesse_service.service import Service
 from hesse_service.settings import Settings
 from hesse_service.telemetry import Envelope
+
+# of FastAPI's own, which would export paths and messages of exceptions, with ids and payload in them
+UNUSED: TelemetryConfig = {
+    "tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False,
+}
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -57,6 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
         redirect_slashes=False,
+        telemetry=UNUSED,
     )
     routes.install(app)
     problems.install(app)
@@ -72,6 +79,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 async def _on_disconnect(request: Request, error: Exception) -> Response:
+    exchange_of(request.scope).code = "disconnected"
     return Response(status_code=499)  # nobody reads it
 
 
