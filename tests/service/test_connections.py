@@ -7,6 +7,7 @@ from pathlib import Path
 
 from exchange_raw import connect, converse
 from hostile_row import head
+
 from serving import Server, running, wait_for
 
 LIVE = head("GET", "/livez", ["Connection: close"], None)
