@@ -8,6 +8,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import Case, CheckContext, GenerationMode, Response
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
+    ignored_auth,
+    missing_required_header,
     negative_data_rejection,
     response_schema_conformance,
     status_code_conformance,
@@ -29,7 +31,7 @@ def bad_data_is_rejected(context: CheckContext, response: Response, case: Case) 
 
 
 CHECKS = [no_server_error, status_code_conformance, content_type_conformance, response_schema_conformance,
-          unsupported_method, bad_data_is_rejected]
+          unsupported_method, missing_required_header, ignored_auth, bad_data_is_rejected]
 FEW = settings(max_examples=8, deadline=None, derandomize=True, database=None, phases=[Phase.generate],
                suppress_health_check=list(HealthCheck))
 
