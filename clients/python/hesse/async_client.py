@@ -139,7 +139,7 @@ class AsyncClient:
         if self.embedded is not None:
             embedded = self.embedded
             return AsyncLocalJob(LocalJob(lambda: embedded.run(call)))
-        name = await self._perform(converse_submit(call, self._server.retries))
+        name = await self._perform(converse_submit(call, self._server.retries, self._server.wire))
         return self._job(name, call)
 
     def job(self, id: str) -> AsyncJob:

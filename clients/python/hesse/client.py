@@ -164,7 +164,7 @@ class Client:
         if self.embedded is not None:
             embedded = self.embedded
             return LocalJob(lambda: embedded.run(call))
-        name = self._perform(converse_submit(call, self._server.retries))
+        name = self._perform(converse_submit(call, self._server.retries, self._server.wire))
         return self._job(name, call)
 
     def job(self, id: str) -> Job:

@@ -31,6 +31,7 @@ from hesse.protocol import (
     Reply,
     Request,
     Steps,
+    Wire,
     call_request,
     decode_result,
     delay,
@@ -74,13 +75,14 @@ def call_of(operation: str, f: Callable[..., Any], inputs: tuple[Any, ...], opti
 
 
 # ---- conversations ---------------------------------------------------------------------------------------------------
-def converse_submit(call: Call, retries: int) -> Steps:
+def converse_submit(call: Call, retries: int, wire: Wire) -> Steps:
     """The id of a new job. It has the function itself, so that it needs nothing which the service may forget.
 
     One key goes with every repetition: a lost answer makes no second job.
     """
-    headers = {"Prefer": "respond-async", "Idempotency-Key": f'"{uuid.uuid4()}"'}
-    reply = yield from exchange(replace(call_request(replace(call, id=None)), headers=headers), retries)
+    asked = {"Prefer": "respond-async", "Idempotency-Key": f'"{uuid.uuid4()}"'}
+    request = call_request(replace(call, id=None), wire)
+    reply = yield from exchange(replace(request, headers={**request.headers, **asked}), retries)
     return _document(reply)["id"]
 
 
