@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import os
 import re
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -131,10 +130,12 @@ def test_what_the_table_leaves_behind(target: Server, base: tuple[int, list[int]
     for _ in range(20):
         _good(target)
     record_property("slowest", sorted(slowest.items(), key=lambda r: -r[1])[:8])
-    assert target.children() == processes
+    lost = set(processes) - set(target.children())
+    gone = [r.label for r in ROWS if r.stops and r.name == "behind the body"]
+    assert len(lost) <= len(gone)  # leaving in the middle of a computation ends its process; nothing else may
+    assert "a compute process ended" not in target.log.read_text()
     wait_for(lambda: _segments(target) <= segments, 10)
     wait_for(lambda: _memory(target) < memory + GROWTH_BYTES, 10)
-    assert os.path.exists(target.log)
 
 
 def test_a_client_that_reads_nothing_is_given_up(target: Server) -> None:
