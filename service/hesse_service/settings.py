@@ -124,7 +124,7 @@ class Settings(BaseSettings):
     # ---- who may ask
     keys_file: Path | None = Field(
         default=None,
-        description="File of API keys, made by hesse keys; unset: no keys are asked for, all share all functions [path].",
+        description="File of API keys, made by hesse keys; unset: no keys, all share all functions [path].",
     )
     key_concurrency: int = Field(
         default=64,
