@@ -12,6 +12,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
+from tokenize import TokenError
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -153,7 +154,7 @@ def read_array(data: memoryview, pointer: str, max_elements: int) -> Array:
         if version not in READERS:
             raise ValueError
         shape, is_fortran, dtype = READERS[version](file, MAX_HEADER)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+    except (ValueError, TypeError, SyntaxError, TokenError, RecursionError, MemoryError):
         raise InputError("bad-archive", "An array is not in npy format 1.0 or 2.0, or is cut short.",
                          pointer=pointer) from None
     if dtype.hasobject or dtype.kind not in "biufc" or dtype.subdtype is not None:

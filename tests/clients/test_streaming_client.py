@@ -36,7 +36,8 @@ def wanted() -> Array:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     log = tmp_path_factory.mktemp("streaming") / "server.log"
-    with running(log, compute_processes=1, stream_block_bytes=BLOCK, segment_bytes=32_768) as started:
+    with running(log, compute_processes=1, stream_block_bytes=BLOCK, segment_bytes=32_768,
+                 kept_segment_bytes=0) as started:
         yield started
 
 

@@ -71,7 +71,7 @@ def fill(folder: Path) -> Path:
 def serving(tmp_path: Path, **settings: Any) -> Iterator[tuple[Server, httpx2.Client]]:
     """A server, and a client of it."""
     log = tmp_path / "server.log"
-    with running(log, **settings) as server, client_of(server) as client:
+    with running(log, **{"kept_segment_bytes": 0, **settings}) as server, client_of(server) as client:
         yield server, client
 
 

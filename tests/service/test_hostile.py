@@ -30,7 +30,7 @@ HEADERS = {"content-type", "content-length", "x-request-id", "x-content-type-opt
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     log = tmp_path_factory.mktemp("hostile") / "server.log"
     with running(log, compute_processes=2, body_timeout_s=4, head_timeout_s=1, stall_timeout_s=1, deadline_s=50,
-                 max_memory_bytes=1 << 28, max_nodes=50_000) as started:
+                 kept_segment_bytes=0, max_memory_bytes=1 << 28, max_nodes=50_000) as started:
         wait_for(lambda: _status(started, "/readyz") == 200, 120)
         yield started
 

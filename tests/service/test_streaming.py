@@ -30,7 +30,7 @@ DENSE = {"expression": "exp(sum(c * x))", "inputs": ["c", "x"]}
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     log = tmp_path_factory.mktemp("streaming") / "server.log"
     with running(log, compute_processes=2, max_memory_bytes=BUDGET, stream_block_bytes=BLOCK, deadline_s=30,
-                 segment_bytes=65_536) as started:
+                 segment_bytes=65_536, kept_segment_bytes=0) as started:
         wait_for(lambda: httpx2.get(f"{started.url}/readyz").status_code == 200, 120)
         yield started
 
@@ -212,7 +212,8 @@ def slow_stream() -> dict[str, Any]:
 def roomy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with memory for the slow function, and one process."""
     log = tmp_path_factory.mktemp("roomy") / "server.log"
-    with running(log, compute_processes=1, stream_block_bytes=2 * 8000, segment_bytes=8_192, deadline_s=100) as started:
+    with running(log, compute_processes=1, stream_block_bytes=2 * 8000, segment_bytes=8_192, kept_segment_bytes=0,
+                 deadline_s=100) as started:
         yield started
 
 
