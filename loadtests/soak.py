@@ -32,6 +32,7 @@ RETRYABLE = {"busy", "worker-died", "deadline-exceeded", "shared-memory-full", "
 MIB = 1 << 20
 SAMPLE_S = 1.0
 THREADS = 4
+KEPT_BYTES = 8 * MIB  # shared memory that the server may keep for further answers
 SERVE = "from hesse_service.server import serve; serve(port={port})"
 
 
@@ -199,7 +200,7 @@ def _sample(server: psutil.Process, started: float, found: Findings) -> None:
 def soak(plan: Plan, log: Path) -> Findings:
     """Run it."""
     found, over = Findings(), threading.Event()
-    with service(log, compute_processes=plan.compute_processes, segment_bytes=32_768, store_functions=500,
+    with service(log, compute_processes=plan.compute_processes, segment_bytes=32_768, kept_segment_bytes=KEPT_BYTES, store_functions=500,
                  prepared_functions=128) as (url, server):
         _ready(url, 180)
         with httpx2.Client(base_url=url, timeout=90) as client:
@@ -215,9 +216,9 @@ def soak(plan: Plan, log: Path) -> Findings:
             for thread in asking:
                 thread.join()
         time.sleep(2.0)
-        left = [p.name for p in Path("/dev/shm").glob(f"hesse_{server.pid}_*")]  # noqa: S108
-        if left:
-            found.faults.append(f"segments left: {left[:5]}")
+        left = [p.stat().st_size for p in Path("/dev/shm").glob(f"hesse_{server.pid}_*")]  # noqa: S108
+        if sum(left) > KEPT_BYTES:
+            found.faults.append(f"{len(left)} segments left, of {sum(left)} bytes")
         count = len(_processes(server))
         if count != plan.compute_processes:
             found.faults.append(f"{count} processes at the end")
