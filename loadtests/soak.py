@@ -200,8 +200,8 @@ def _sample(server: psutil.Process, started: float, found: Findings) -> None:
 def soak(plan: Plan, log: Path) -> Findings:
     """Run it."""
     found, over = Findings(), threading.Event()
-    with service(log, compute_processes=plan.compute_processes, segment_bytes=32_768, kept_segment_bytes=KEPT_BYTES, store_functions=500,
-                 prepared_functions=128) as (url, server):
+    with service(log, compute_processes=plan.compute_processes, segment_bytes=32_768, kept_segment_bytes=KEPT_BYTES,
+                 store_functions=500, prepared_functions=128) as (url, server):
         _ready(url, 180)
         with httpx2.Client(base_url=url, timeout=90) as client:
             body = {"function": {"expression": "sum(x**2)**2"}, "inputs": [{"name": "x", "shape": [4]}]}
