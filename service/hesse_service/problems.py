@@ -63,8 +63,6 @@ def problem_response(error: HesseError, exchange: Exchange, headers: dict[str, s
         headers["Retry-After"] = str(max(1, math.ceil(wait_s)))
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if error.code == "draining":
-        headers["Connection"] = "close"
     if exchange.seconds is not None:
         headers["Server-Timing"] = server_timing({**exchange.seconds, "total": exchange.elapsed()})
     return Response(to_json(problem(error, exchange.request_id)), error.status, headers, MEDIA_TYPE)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import re
 import socket
 from collections.abc import Callable, Iterator
@@ -25,6 +27,7 @@ TIGHT: dict[str, Any] = {
     "compute_processes": 1, "queue_length": 1, "max_threads": 2, "deadline_s": 15, "body_timeout_s": 1,
     "max_body_bytes": 100_000, "max_nodes": 100, "max_rank": 5, "max_elements": 3000, "max_memory_bytes": 4_000_000,
     "max_flops": 5_000_000, "max_result_bytes": 200_000, "store_bytes": 1500, "key_concurrency": 4,
+    "max_inflated_bytes": 150_000, "max_json_parts": 5_000,
 }
 
 
@@ -83,6 +86,13 @@ def slow_body(server: Server) -> httpx2.Response:
     return httpx2.Response(int(head.split()[1]), content=body, headers={"content-type": "application/problem+json"})
 
 
+def large_when_inflated(server: Server) -> httpx2.Response:
+    body = gzip.compress(json.dumps(formula("sum(x)", ones(2), chunk_size=1)).encode() + b" " * 200_000)
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    with keyed.holder(server.url, 1) as client:
+        return client.post("/v1/value", content=body, headers=headers)
+
+
 def large_function(server: Server) -> httpx2.Response:
     with keyed.holder(server.url, 1) as client:
         return client.put("/v1/functions", json={"function": {"expression": long_sum(20), "inputs": ["x"]},
@@ -115,6 +125,8 @@ REACHED: dict[str, Callable[[Server], httpx2.Response]] = {
     "max_threads": lambda s: post(s, formula("sum(x)", ones(3), threads=3)),
     "body_timeout_s": slow_body,
     "max_body_bytes": too_large_body,
+    "max_inflated_bytes": large_when_inflated,
+    "max_json_parts": lambda s: post(s, formula("sum(x)", [[1.0]] * 6_000)),
     "max_nodes": lambda s: post(s, formula(long_sum(100), 1.0)),
     "max_rank": lambda s: post(s, product(4, 1) | {"function": _deep()}),
     "max_elements": lambda s: post(s, formula("sum(x)", ones(3001))),
@@ -133,7 +145,7 @@ def _deep() -> dict[str, Any]:
                       "inputs": [{"name": "x", "shape": [4], "dtype": "float64"}]}}
 
 
-OWN_TEST = {"queue_length", "deadline_s"}
+OWN_TEST = {"queue_length", "deadline_s", "max_connections"}
 
 
 def test_every_limit_has_a_row() -> None:
