@@ -144,19 +144,14 @@ class Workers:
                     self._watch(slot)
                 elif slot.process.is_broken:
                     logger.error("an idle compute process ended; it is replaced")
-                    await self._replace(slot)
+                    self._renew(slot, "idle")
+                if not slot.process.is_started:  # also after a deadline, a cancel or a crash
+                    await _start(slot)
 
     def _watch(self, slot: Slot) -> None:
         if slot.is_over or slot.process.resident_bytes <= self.settings.process_limit_bytes:
             return
         slot.kill()
-
-    async def _replace(self, slot: Slot) -> None:
-        self._renew(slot, "idle")
-        try:
-            await asyncio.to_thread(slot.start)
-        except OSError as error:  # the next request, or the next look, tries again
-            logger.error("no compute process could be started: %s", error)
 
     def _ended(self, slot: Slot, reason: str) -> None:
         self.restarts[reason] += 1
@@ -312,6 +307,13 @@ class Workers:
         self._renew(slot, "crash", task.result_segment)
         logger.error("a compute process ended with code %s during request %s", code, task.terms.request_id)
         return _died()
+
+
+async def _start(slot: Slot) -> None:
+    try:
+        await asyncio.to_thread(slot.start)
+    except OSError as error:  # the next request, or the next look, tries again
+        logger.error("no compute process could be started: %s", error)
 
 
 async def _warm(process: Process) -> None:
