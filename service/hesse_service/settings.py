@@ -39,13 +39,13 @@ class Settings(BaseSettings):
         default=0.5,
         gt=0,
         le=1,
-        description="Part of the queue that one key may hold; more of its requests get 429 too-many-requests [ratio].",
+        description="Part of the queue that one key may hold [ratio] -> too-many-requests.",
     )
     process_memory_bytes: int | None = Field(
         default=None,
         ge=256 * MIB,
-        description="Memory of a compute process beyond which it is ended and its request gets 413 memory-exceeded; "
-        "unset: twice max_memory_bytes and 1 GiB, since JSON takes more room than arrays [bytes].",
+        description="Memory of a compute process beyond which it is ended; unset: twice max_memory_bytes and 1 GiB, "
+        "since JSON takes more room than arrays [bytes] -> memory-exceeded.",
     )
     recycle_bytes: int = Field(
         default=1 * GIB,
@@ -140,7 +140,7 @@ class Settings(BaseSettings):
         default=3600.0,
         gt=0,
         description="Longest a streamed matrix may take, its client's reading included; deadline_s holds for each of "
-        "its blocks (deadline-exceeded) [s].",
+        "its blocks [s] -> deadline-exceeded.",
     )
 
     # ---- connections
@@ -181,23 +181,23 @@ class Settings(BaseSettings):
         description="Jobs that one server process runs at a time; unset: compute_processes - 1, at least 1 [count].",
     )
     job_deadline_s: float = Field(
-        default=3600.0, gt=0, description="Longest one attempt of a job may take; options.deadline_s may lower it [s]."
+        default=3600.0, gt=0, description="Longest an attempt of a job takes; options.deadline_s lowers it [s] -> deadline-exceeded."
     )
     job_attempts: int = Field(
-        default=3, ge=1, le=100, description="Times a job is started before it fails with worker-died [count]."
+        default=3, ge=1, le=100, description="Times a job is started before it fails [count] -> worker-died."
     )
     max_jobs: int = Field(
-        default=100, ge=1, description="Jobs of one owner that may wait; more get 429 too-many-jobs [count]."
+        default=100, ge=1, description="Jobs of one owner that may wait [count] -> too-many-jobs."
     )
     job_keep_s: float = Field(
-        default=3600.0, gt=0, description="How long results of jobs are kept; then they get 410 job-expired [s]."
+        default=3600.0, gt=0, description="How long results of jobs are kept [s] -> job-expired."
     )
     jobs_kept: int = Field(default=1000, ge=1, description="Finished jobs of one owner kept, oldest go first [count].")
     job_bytes: int = Field(
         default=1 * GIB,
         ge=1,
-        description="Results of one owner's jobs kept, oldest go first; one that is larger gets 413 result-too-large "
-        "[bytes].",
+        description="Results of one owner's jobs kept, oldest go first; one larger is refused [bytes] -> "
+        "result-too-large.",
     )
 
     # ---- operation

@@ -145,7 +145,10 @@ def _deep() -> dict[str, Any]:
                       "inputs": [{"name": "x", "shape": [4], "dtype": "float64"}]}}
 
 
-OWN_TEST = {"queue_length", "deadline_s", "max_connections"}
+OWN_TEST = {  # in test_processes, test_queue, test_connections, test_faults, test_streaming and test_jobs
+    "queue_length", "deadline_s", "queue_share", "max_connections", "process_memory_bytes", "stream_deadline_s",
+    "max_jobs", "job_deadline_s", "job_attempts", "job_keep_s", "job_bytes",
+}
 
 
 def test_every_limit_has_a_row() -> None:
