@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from hesse_engine.compute import Prepared, guards_hold, prepare
 from hesse_engine.derivatives import DERIVATIVES
 from hesse_engine.errors import HesseError, InputError, LimitError, StateError
 from hesse_engine.frontends.expression import parse as parse_expression
-from hesse_engine.ir.graph import DTYPES, Array, DType, Graph, Shape
+from hesse_engine.ir.graph import Array, Graph
 from hesse_engine.ir.party import serve
 from hesse_engine.ir.show import graph_id
 from hesse_engine.ir.wire import graph_from_json, graph_to_json, ids_as_sent
@@ -36,11 +36,11 @@ from hesse_service.schemas import (
     Signature,
 )
 from hesse_service.settings import Settings
+from hesse_service.signatures import Named, from_arrays, from_signatures, planned
 from hesse_service.store import Store
 
 NODE_BYTES = 900  # nodes, programs and plan of a prepared Hessian, per node of its builder: measured 490 to 840
 KEPT_BLOCKS = 16  # computations in blocks of rows, prepared
-Named = tuple[str, Shape, DType]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +213,7 @@ class Evaluator:
         if request.operation not in DERIVATIVES:
             raise StateError("unknown-operation", f"The operations are {', '.join(DERIVATIVES)}.", pointer="/operation")
         try:
-            options, signatures = _planned(self._options(request.options), request)
+            options, signatures = planned(self._options(request.options), request)
             graph = self._graph(request.function, signatures, terms.owner)
             serve(terms.owner)
             if request.options.stream:
@@ -291,8 +291,9 @@ class Evaluator:
             return HotKey(owner, function.id, operation, options), lambda: self._read(self._stored(owner, function.id))
         if isinstance(function, ByExpression):
             first = 0 if options.batch is None else 1
-            named = _named(function, [(a.shape[first:], a.dtype) for a in arrays])
-            return (owner, function.expression, tuple(named), operation, options), lambda: self._parse(function, named)
+            inputs = from_arrays(function, [(a.shape[first:], a.dtype) for a in arrays])
+            key = (owner, function.expression, tuple(inputs), operation, options)
+            return key, lambda: self._parse(function, inputs)
         graph = self._from_json(function)
         return HotKey(owner, graph_id(graph), operation, options), lambda: graph
 
@@ -319,7 +320,7 @@ class Evaluator:
         if isinstance(function, ByExpression):
             if signatures is None:
                 raise InputError("bad-request", "An expression needs inputs with their shapes.", pointer="/inputs")
-            return self._parse(function, _from_signatures(function, signatures))
+            return self._parse(function, from_signatures(function, signatures))
         if isinstance(function, ByGraph):
             graph = self._from_json(function)
         else:
@@ -411,43 +412,3 @@ def unknown_function() -> HesseError:
 
 def _kind(function: ByGraph | ByExpression | ById) -> str:
     return "graph" if isinstance(function, ByGraph) else "other"
-
-
-def _named(function: ByExpression, shapes: Sequence[tuple[Shape, DType]]) -> list[Named]:
-    names = function.inputs if function.inputs is not None else ["x"]
-    if len(names) != len(shapes):
-        raise InputError(
-            "wrong-inputs",
-            f"The expression names {len(names)} input(s), {len(shapes)} were given.",
-            pointer="/inputs",
-            hint=None if function.inputs is not None else "Name them in function.inputs; without it there is one, x.",
-        )
-    return [(name, shape, dtype) for name, (shape, dtype) in zip(names, shapes, strict=True)]
-
-
-def _planned(options: Options, request: PlanRequest) -> tuple[Options, Sequence[Signature] | None]:
-    """The options with the size of the batch that the stated inputs have, and the inputs of one point."""
-    signatures = request.inputs
-    if request.options.many:
-        raise InputError("bad-option", "A plan is for one vector.", pointer="/options/many")
-    if not request.options.batched:
-        return options, signatures
-    if not signatures or not all([s.shape for s in signatures]):
-        raise InputError("bad-request", "The plan of a batch needs inputs with their shapes, a leading axis included.",
-                         pointer="/inputs")
-    points = [s.model_copy(update={"shape": s.shape[1:]}) for s in signatures]
-    return replace(options, batch=signatures[0].shape[0]).checked(), points
-
-
-def _from_signatures(function: ByExpression, signatures: Sequence[Signature]) -> list[Named]:
-    names = function.inputs or [s.name or "x" for s in signatures]
-    if len(names) != len(signatures) or any([s.name not in (None, n) for s, n in zip(signatures, names, strict=False)]):
-        raise InputError(
-            "wrong-inputs", "The inputs stated are not those that the expression names.", pointer="/inputs"
-        )
-    for k, signature in enumerate(signatures):
-        if signature.dtype not in DTYPES:
-            raise InputError(
-                "bad-tensor", f"The dtype must be one of {', '.join(DTYPES)}.", pointer=f"/inputs/{k}/dtype"
-            )
-    return [(name, tuple(s.shape), np.dtype(s.dtype)) for name, s in zip(names, signatures, strict=True)]

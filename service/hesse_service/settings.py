@@ -181,7 +181,9 @@ class Settings(BaseSettings):
         description="Jobs that one server process runs at a time; unset: compute_processes - 1, at least 1 [count].",
     )
     job_deadline_s: float = Field(
-        default=3600.0, gt=0, description="Longest an attempt of a job takes; options.deadline_s lowers it [s] -> deadline-exceeded."
+        default=3600.0,
+        gt=0,
+        description="Longest one attempt of a job may take; options.deadline_s may lower it [s] -> deadline-exceeded.",
     )
     job_attempts: int = Field(
         default=3, ge=1, le=100, description="Times a job is started before it fails [count] -> worker-died."
