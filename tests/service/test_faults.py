@@ -23,7 +23,7 @@ import pytest
 from hesse_service.segments import sweep
 from serving import COMMAND, Server, call, free_port, register, running, slow_graph, tensor, wait_for
 
-DECLARED = {"busy", "worker-died", "deadline-exceeded", "shared-memory-full", "store-unavailable"}
+DECLARED = {"busy", "draining", "worker-died", "deadline-exceeded", "shared-memory-full", "store-unavailable"}
 CUBE = {"expression": "sum(x**3)"}
 LARGE = np.linspace(0.0, 1.0, 200)  # its Hessian crosses in shared memory
 
@@ -76,7 +76,7 @@ def serving(tmp_path: Path, **settings: Any) -> Iterator[tuple[Server, httpx2.Cl
 
 
 def client_of(server: Server) -> httpx2.Client:
-    return httpx2.Client(base_url=server.url, timeout=120)
+    return httpx2.Client(base_url=server.url, timeout=120, headers={"Accept-Encoding": "identity"})
 
 
 # ---- processes ------------------------------------------------------------------------------------------------------
@@ -342,7 +342,7 @@ def test_a_folder_that_cannot_be_written_is_refused_at_the_start(tmp_path: Path)
                                   env={**os.environ, "PYTHONPATH": path, "HESSE_DATA_DIR": str(folder)},
                                   capture_output=True, text=True, check=False)
             assert done.returncode == 1
-            assert f"hesse: {folder} cannot be written" in done.stderr
+            assert f"hesse serve: {folder} cannot be written" in done.stderr
             assert "Traceback" not in done.stderr
 
 
