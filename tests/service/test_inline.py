@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from hesse_service import codec
-from hesse_service.evaluator import Entry, Evaluator, HotKey
+from hesse_service.evaluator import Evaluator, HotKey
 from hesse_service.exchange import Terms
 from hesse_service.inline import STRIKES, Inline
 from hesse_service.schemas import CallRequest
@@ -36,6 +37,9 @@ class Delayed:
                 time.sleep(LIMIT_S / 4)
         return self.prepared(*arguments)
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.prepared, name)
+
 
 @pytest.fixture
 def inline(tmp_path: Path) -> Any:
@@ -54,7 +58,7 @@ def prepared(inline: Inline, is_computing: bool) -> tuple[CallRequest, HotKey, D
     key = HotKey("", name, "hessian", inline.evaluator._options(call.options))
     entry = inline.evaluator.warm(key)
     delayed = Delayed(entry.prepared, is_computing)
-    slow: Any = Entry(entry.graph, delayed, entry.options, entry.dtypes, entry.prepare_s)  # type: ignore[arg-type]
+    slow: Any = replace(entry, prepared=delayed)  # type: ignore[arg-type]
     inline.evaluator.entries.put(key, slow, 1)
     return call, key, delayed
 

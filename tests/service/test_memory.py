@@ -20,7 +20,8 @@ from serving import Server, running, tensor, wait_for
 
 IS_LONG = bool(os.environ.get("HESSE_LONG"))
 COUNT = 100_000 if IS_LONG else 1_000
-SETTINGS = {"compute_processes": 1, "recycle_requests": 0, "prepared_functions": 64, "store_functions": 200, "prepared_bytes": 32 << 20}
+SETTINGS = {"compute_processes": 1, "recycle_requests": 0, "prepared_functions": 64, "store_functions": 200,
+            "prepared_bytes": 32 << 20}
 GROWTH_BYTES = 24 << 20  # of one process between the halves of a run; what is kept for 64 functions is a tenth of that
 
 
