@@ -103,7 +103,7 @@ def test_a_job_tells_the_chunks_of_its_computation(client: httpx2.Client) -> Non
     assert len(found) >= 2, told
     assert found[-1] == (count, count)
     assert found == sorted(set(found))
-    assert tensor(client.get(f"{path}/result").json()["result"]).shape == (count, size)
+    assert tensor(client.get(f"{path}/result").json()["result"]["product"]).shape == (count, size)
 
 
 def test_a_stream_that_nobody_waits_for_waits_for_room(tmp_path: Path) -> None:
