@@ -13,6 +13,8 @@ from starlette.responses import FileResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from hesse_service.job_store import Job, unavailable
+from hesse_service.responses import SegmentResponse
+from hesse_service.rows import RowsResponse
 
 ASGI = {"type": "http", "method": "GET", "headers": [], "asgi": {"version": "3.0", "spec_version": "2.4"},
         "extensions": {}}
@@ -30,8 +32,12 @@ async def write(response: Response, path: Path) -> tuple[list[tuple[str, str]], 
     made = path.with_name(f"{path.name}.new")
     try:
         file = await asyncio.to_thread(open, made, "xb")
-    except OSError as error:
-        raise unavailable() from error
+    except BaseException as error:
+        if isinstance(response, (SegmentResponse, RowsResponse)):
+            await response.discard()
+        if isinstance(error, OSError):
+            raise unavailable() from error
+        raise
 
     async def send(message: Message) -> None:
         if message["type"] == "http.response.start":

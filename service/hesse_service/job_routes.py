@@ -76,10 +76,10 @@ def path_of(job: Job) -> str:
 
 
 # ---- answers --------------------------------------------------------------------------------------------------------
-async def accepted(jobs: Jobs, job: Job, is_finished: bool, preference: Preference, request_id: str) -> Response:
+async def accepted(jobs: Jobs, job: Job, preference: Preference, request_id: str) -> Response:
     """202 with the job; 200 with its answer where the client waits and it is finished."""
     headers = {"Location": path_of(job), "Preference-Applied": preference.applied}
-    if is_finished and preference.wait_s is not None:
+    if job.is_finished and preference.wait_s is not None:
         response = await result(jobs, job)
         response.headers.update(headers)
         return response

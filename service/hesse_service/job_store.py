@@ -187,7 +187,10 @@ class JobStore:
             if job is None or job.is_finished:
                 return job
             self._end(job.number, "canceled")
-            return self._known(job.number)
+            gone = self._bound(job.owner, job.number)
+            job = self._known(job.number)
+        self._unlink(gone)
+        return job
 
     def remove(self, job: Job) -> None:
         with self._writing():
@@ -257,6 +260,7 @@ class JobStore:
                 return
             if problem is not None and job.attempts >= self.settings.job_attempts:
                 self._end(job.number, "failed", problem)
+                self._unlink(self._bound(job.owner, job.number))
                 return
             db.execute("UPDATE jobs SET state = 'queued', runner = NULL, lease = NULL, done = NULL, total = NULL, "
                        "attempts = ? WHERE number = ?", (job.attempts - (problem is None), job.number))

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -29,7 +29,7 @@ from hesse_service.evaluator import internal, translate
 from hesse_service.exchange import Terms
 from hesse_service.job_leases import own_name
 from hesse_service.job_store import LEASE_S, Application, Job, JobStore
-from hesse_service.preferences import Preference, idempotency_key
+from hesse_service.preferences import idempotency_key
 from hesse_service.schemas import CallRequest
 from hesse_service.settings import Settings
 from hesse_service.workers import Reply, Work, Workers
@@ -43,7 +43,6 @@ LONGEST_SWEEP_S = 30.0
 PROGRESS_STEPS = 100  # events of progress, at most, of one attempt
 TERMS = TypeAdapter(Terms)
 UNMARKED = {"owner", "request_id", "traceparent", "quota"}  # terms that may differ where a request is repeated
-FULL = ("busy", "too-many-requests")  # no room, for anybody or for this owner
 INTERRUPTED = ("worker-died", "store-unavailable", "shared-memory-full")  # not the job's fault: it is tried again
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -94,9 +93,9 @@ class Jobs:
 
     # ---- requests ---------------------------------------------------------------------------------------------------
     async def accept(
-        self, operation: str, request: Request, terms: Terms, preference: Preference
-    ) -> tuple[Job, bool]:
-        """The job of a request, and whether it is finished now that the preferred wait is over.
+        self, operation: str, request: Request, terms: Terms
+    ) -> Job:
+        """The job of a request.
 
         Raises:
             StateError: `idempotency-running`, `idempotency-conflict`, `too-many-jobs`, `store-unavailable`.
@@ -109,7 +108,7 @@ class Jobs:
                 codec.validate(CallRequest, media.read(body.joined(), terms, self.settings, tuple))
             job = await self.stored(lambda: self.store.add(_application(operation, terms, body, key)))
         self._wake.set()
-        return await self._waited(job, preference.wait_s or 0.0)
+        return job
 
     @contextmanager
     def _first(self, owner: str, key: str | None) -> Iterator[None]:
@@ -126,13 +125,14 @@ class Jobs:
         finally:
             self._accepting.discard((owner, key))
 
-    async def _waited(self, job: Job, seconds: float) -> tuple[Job, bool]:
+    async def waited(self, job: Job, seconds: float) -> Job:
+        """The job when it is finished, `seconds` are over, or nothing is run here any more."""
         end, pause = time.monotonic() + seconds, FIRST_POLL_S
-        while not job.is_finished and time.monotonic() < end:
+        while not (job.is_finished or self.is_released) and time.monotonic() < end:
             await asyncio.sleep(min(pause, max(0.0, end - time.monotonic())))
             pause = min(2 * pause, POLL_S)
             job = await self.found(job.owner, job.id)
-        return job, job.is_finished
+        return job
 
     async def found(self, owner: str, name: str) -> Job:
         """The owner's job.
@@ -181,9 +181,10 @@ class Jobs:
         try:
             found = await asyncio.shield(claim)
         except asyncio.CancelledError:  # stopping: what was claimed meanwhile goes back
-            found = await claim
-            if found is not None and found[0].lease is not None:
-                await self.stored(self.store.requeue, found[0].lease, None)
+            with suppress(HesseError):  # of a store that fails: the job is taken back from a process that is gone
+                found = await claim
+                if found is not None and found[0].lease is not None:
+                    await self.stored(self.store.requeue, found[0].lease, None)
             raise
         if found is None:
             return False
@@ -259,8 +260,8 @@ class Jobs:
         """What a direct request would have been answered; a streamed matrix is computed while it is written."""
         if reply.plan is None:
             return responses.of_reply(reply)
-        stream = rows.RowStream(self.workers, work, reply.plan, on_progress=self._progress(lease))
-        return await rows.respond(stream, reply, is_whole=True)
+        stream = rows.RowStream(self.workers, work, reply.plan, self._progress(lease), is_whole=True)
+        return await rows.respond(stream, reply)
 
     async def _reply(self, lease: str, work: Work) -> Reply:
         """The reply of a compute process. A full queue is waited for: the job was accepted."""
@@ -268,7 +269,7 @@ class Jobs:
             try:
                 return await self.workers.run(work, on_progress=self._progress(lease))
             except StateError as error:
-                if error.code not in FULL:
+                if error.code not in rows.FULL:
                     raise
             await asyncio.sleep(POLL_S)
 

@@ -53,6 +53,10 @@ class SegmentResponse(Response):
         self.name, self.length = name, length
         super().__init__(headers={**headers, "Content-Length": str(length)}, media_type=media_type)
 
+    async def discard(self) -> None:
+        """For a response that is not sent."""
+        segments.KEPT.give(self.name)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             content = segments.KEPT.view(self.name, self.length)

@@ -32,6 +32,7 @@ logger = logging.getLogger("hesse.service")
 
 STRIDE = 1 << 20  # bytes handed to the server at a time
 AGAIN_S = 0.25  # before a block that found the queue full asks again
+FULL = ("busy", "too-many-requests")  # no room in the queue, for anybody or for this owner
 TRIES = 2  # of a block whose process died
 
 
@@ -49,6 +50,8 @@ class RowStream:
     Attributes:
         work: the call; its `left_s` is how long a block may take.
         on_progress: hears (done, total) rows.
+        is_whole: nobody listens until the whole matrix is there: room is waited for from the first block on, all blocks
+            together take no longer than `work.left_s`, and a failure midway is raised.
         done: rows that were given, of `plan.shape[0]`.
     """
 
@@ -56,6 +59,7 @@ class RowStream:
     work: Work
     plan: RowsPlan
     on_progress: Callable[[int, int], None] | None = None
+    is_whole: bool = False
     done: int = 0
     started: float = field(default_factory=time.monotonic)
     _ahead: asyncio.Task[Reply] | None = None
@@ -67,7 +71,10 @@ class RowStream:
     @property
     def left_s(self) -> float:
         """How much longer the stream may take."""
-        return self.workers.settings.stream_deadline_s - (time.monotonic() - self.started)
+        longest = self.workers.settings.stream_deadline_s
+        if self.is_whole:
+            longest = min(longest, self.work.left_s)
+        return longest - (time.monotonic() - self.started)
 
     async def begin(self) -> None:
         """Compute the first block, so that what is wrong can still be told in an ordinary answer.
@@ -128,7 +135,8 @@ class RowStream:
                 reply = await self.workers.run(replace(self.work, rows=(start, stop), left_s=left_s))
             except HesseError as error:
                 tries += error.code == "worker-died"
-                if start == 0 or error.code not in ("busy", "worker-died") or tries >= TRIES:
+                is_answered = start == 0 and not self.is_whole
+                if is_answered or error.code not in (*FULL, "worker-died") or tries >= TRIES:
                     raise
                 await asyncio.sleep(AGAIN_S)
                 continue
@@ -163,17 +171,17 @@ def check_accepted(request: Request) -> None:
                          hint=f"Send Accept: {FRAME}, or leave out options.stream.", pointer="/options/stream")
 
 
-async def respond(stream: RowStream, planned: Reply, is_whole: bool = False) -> Response:
-    """The response, once the first block is there; `is_whole` says that a failure midway is to be raised."""
+async def respond(stream: RowStream, planned: Reply) -> RowsResponse:
+    """The response, once the first block is there."""
     await stream.begin()
-    return RowsResponse(stream, {"Server-Timing": server_timing(planned.seconds)}, is_whole)
+    return RowsResponse(stream, {"Server-Timing": server_timing(planned.seconds)})
 
 
 class RowsResponse(Response):
     """Sends a frame of rows. A client that leaves ends the computation; a failure midway ends the connection short."""
 
-    def __init__(self, stream: RowStream, headers: dict[str, str], is_whole: bool) -> None:
-        self.stream, self.head, self.is_whole = stream, header_of(stream.plan), is_whole
+    def __init__(self, stream: RowStream, headers: dict[str, str]) -> None:
+        self.stream, self.head = stream, header_of(stream.plan)
         super().__init__(None, media_type=FRAME, headers={
             **headers,
             "Content-Length": str(len(self.head) + stream.length),
@@ -192,6 +200,10 @@ class RowsResponse(Response):
         if not sending.cancelled():
             self._log_failure(sending)
 
+    async def discard(self) -> None:
+        """For a response that is not sent."""
+        await self.stream.close()
+
     async def _send(self, send: Send) -> None:
         async with asyncio.timeout(self.stream.left_s), contextlib.aclosing(self.stream.pieces()) as pieces:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -207,7 +219,7 @@ class RowsResponse(Response):
             return
         if isinstance(error, TimeoutError):
             error = deadline_exceeded()
-        if self.is_whole or not isinstance(error, HesseError):
+        if self.stream.is_whole or not isinstance(error, HesseError):
             raise error
         request_id, rows = self.stream.work.terms.request_id, self.stream.plan.shape[0]
         logger.error("request %s ended at row %d of %d: %s", request_id, self.stream.done, rows, error.code)

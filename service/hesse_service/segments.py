@@ -76,6 +76,12 @@ def mapped(name: str, length: int) -> memoryview:
         return memoryview(mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ))
 
 
+def _stat(name: str) -> tuple[int, int]:
+    """(bytes, the number that no other file has while this one is open or mapped)."""
+    found = (FILES / name).stat()
+    return found.st_size, found.st_ino
+
+
 def _create(name: str, length: int) -> SharedMemory:
     """A segment whose pages are there: writing to one that the system has no page for would end the process."""
     try:
@@ -130,7 +136,7 @@ class Kept:
     def __init__(self) -> None:
         self.max_bytes = 0
         self._idle: list[str] = []
-        self._views: dict[str, memoryview] = {}
+        self._views: dict[str, tuple[memoryview, int]] = {}  # a mapping, and the number of the file it shows
 
     def take(self, name: str) -> str:
         """The name of an idle segment, or `name` for a new one."""
@@ -138,18 +144,32 @@ class Kept:
 
     def view(self, name: str, length: int) -> memoryview:
         """The first `length` bytes of a segment that was filled."""
-        view = self._views.get(name)
+        view = self._current(name)
         if view is None or len(view) < length:
-            view = self._views[name] = mapped(name, (FILES / name).stat().st_size if HAS_FILES else length)
+            size, number = _stat(name) if HAS_FILES else (length, 0)
+            view = mapped(name, size)
+            self._views[name] = view, number
         return view[:length]
 
     def give(self, name: str) -> None:
         """Keep the segment, if it was filled and there is room; else remove it."""
-        view = self._views.get(name)
+        view = self._current(name)
         if view is None or not HAS_FILES or len(view) + self._bytes() > self.max_bytes:
             remove(name)
         else:
             self._idle.append(name)
+
+    def _current(self, name: str) -> memoryview | None:
+        """The mapping of the segment that has this name now: a process that ran out of memory may have removed the one
+        that was mapped, a later one written another, and the old mapping would show an old answer."""
+        view, number = self._views.get(name, (None, 0))
+        if view is None or not HAS_FILES:
+            return view
+        with contextlib.suppress(FileNotFoundError):
+            if _stat(name)[1] == number:
+                return view
+        self.forget(name)
+        return None
 
     def forget(self, name: str) -> None:
         """Drop the mapping; a later segment of this name is another one."""
@@ -161,7 +181,7 @@ class Kept:
             remove(self._idle.pop())
 
     def _bytes(self) -> int:
-        return sum([len(self._views[name]) for name in self._idle])
+        return sum([len(self._views[name][0]) for name in self._idle])
 
 
 KEPT = Kept()

@@ -124,8 +124,9 @@ class Service:
         exchange.owner = terms.owner
         preference = preference_of(request) if kind == "call" else None
         if preference is not None:
-            job, is_finished = await self.jobs.accept(name, request, terms, preference)
-            return await job_routes.accepted(self.jobs, job, is_finished, preference, terms.request_id)
+            job = await self.jobs.accept(name, request, terms)
+            job = await self._until_gone(request, self.jobs.waited(job, preference.wait_s or 0.0))
+            return await job_routes.accepted(self.jobs, job, preference, terms.request_id)
         body = await read_body(request, self.settings)
         exchange.body_bytes, parsing = body.length, time.perf_counter()
         started, left_s = time.monotonic(), self.settings.deadline_s

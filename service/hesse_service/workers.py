@@ -79,6 +79,8 @@ class Workers:
         self._queue: Queue[Slot] = Queue()
         segments.KEPT.max_bytes = settings.kept_segment_bytes
         self._numbers = itertools.count()
+        # another container's server may have this one's process id, and the same shared memory
+        self._label = f"hesse_{os.getpid()}_{os.urandom(3).hex()}"
         self._held_s = 0.0  # how long a request holds a slot, lately
         self._has_been_warm = False
         self._recycling: asyncio.Task[None] | None = None
@@ -208,7 +210,7 @@ class Workers:
         started = time.monotonic()
         slot = await self._acquire(work)
         acquired = time.monotonic()
-        label = f"hesse_{os.getpid()}_{next(self._numbers)}"
+        label = f"{self._label}_{next(self._numbers)}"
         length = work.body.length
         segment = f"{label}i" if length >= self.settings.segment_bytes else ""
         result = segments.KEPT.take(f"{label}o")

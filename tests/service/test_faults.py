@@ -20,7 +20,7 @@ import httpx2
 import numpy as np
 import pytest
 
-from hesse_service.segments import sweep
+from hesse_service.segments import Kept, remove, sweep, write
 from serving import COMMAND, Server, call, free_port, register, running, slow_graph, tensor, wait_for
 
 DECLARED = {"busy", "draining", "worker-died", "deadline-exceeded", "shared-memory-full", "store-unavailable"}
@@ -241,17 +241,37 @@ def test_full_shared_memory_is_a_declared_refusal(tmp_path: Path) -> None:
     mount = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$@"', "sh"]
     if subprocess.run([*mount, "true"], capture_output=True, check=False).returncode:
         pytest.skip("a file system cannot be mounted here")
-    with serving(tmp_path, prefix=mount, compute_processes=1, segment_bytes=32_768) as (server, client):
-        for _ in range(3):
-            assert hessian(client, CUBE, [1.0] * 1200) == "shared-memory-full"  # of the answer
+    with serving(tmp_path, prefix=mount, compute_processes=1, segment_bytes=32_768,
+                 kept_segment_bytes=1 << 19) as (server, client):
+        client.headers["accept-encoding"] = "identity"
+        for k in range(3):
             body = {"function": {"expression": "sum(x)"}, "inputs": [[0.123456789] * 150_000]}
             response = client.post("/v1/value", json=body)  # of the body
             assert (response.status_code, response.json()["code"]) == (503, "shared-memory-full")
             assert int(response.headers["retry-after"]) >= 1
             assert hessian(client, CUBE, LARGE.tolist()) == "ok"
+            assert hessian(client, CUBE, [1.0] * 1200) == "shared-memory-full"  # of the answer
+            # as long as the answer before, in the segment that was removed as it could not grow, and another one
+            assert hessian(client, CUBE, np.roll(LARGE, k + 1).tolist()) == "ok"
         (survivor,) = server.children()
         assert hessian(client, CUBE, [1.0]) == "ok"
         assert server.children() == [survivor]
+
+
+def test_a_segment_that_was_removed_and_written_anew_shows_the_new_answer() -> None:
+    """A process removes a segment that cannot grow; the next answer comes in another one of the same name."""
+    kept, name = Kept(), f"hesse_{os.getpid()}_anew"
+    kept.max_bytes = 1 << 20
+    try:
+        write(name, [b"old" * 1000], 3000)
+        assert bytes(kept.view(name, 3000)) == b"old" * 1000
+        remove(name)
+        kept.give(name)
+        assert kept.take("none was kept") == "none was kept"
+        write(name, [b"new" * 900], 2700)
+        assert bytes(kept.view(name, 2700)) == b"new" * 900
+    finally:
+        remove(name)
 
 
 def test_segments_of_servers_that_are_gone_are_swept() -> None:

@@ -177,6 +177,17 @@ def test_a_canceled_job_is_nobody_s(store: JobStore) -> None:
     assert again(store, made).state == "canceled"
 
 
+def test_canceled_jobs_are_kept_in_bounded_number(tmp_path: Path) -> None:
+    made = opened(tmp_path, jobs_kept=3)
+    try:
+        names = [add(made).id for _ in range(7)]
+        for name in names:
+            made.cancel("", name)
+        assert [j.id for j in made.page("", None, None, 100)] == names[:-4:-1]
+    finally:
+        made.close()
+
+
 def test_owners_see_only_their_own(store: JobStore) -> None:
     made = add(store, "a", key="k")
     assert store.get("b", made.id) is None
