@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -66,7 +67,10 @@ def _date(seconds: float | None) -> str | None:
 
 def _error(text: str) -> HesseError:
     found = json.loads(text)
-    return rebuild(found["code"], found["message"], found["hint"], found["pointer"], found["node"])
+    error = rebuild(found["code"], found["message"], found["hint"], found["pointer"], found["node"])
+    if not found.get("retryable", True):  # what costs more than a quota ever holds
+        error.retry_after_s = math.inf
+    return error
 
 
 def path_of(job: Job) -> str:

@@ -192,6 +192,11 @@ def test_a_job_is_charged_to_its_owner(ada: httpx2.Client, bob: httpx2.Client, s
     with keyed.holder(server.url, SAVER) as saver:
         refused = saver.post("/v1/hessian", json=dense(700), headers={"Prefer": "wait=60"})
         assert (refused.status_code, refused.json()["code"]) == (429, "over-quota")
+        assert refused.json()["retryable"] is False  # it costs more than the burst
+        assert "retry-after" not in refused.headers
+        found = saver.get(refused.headers["location"]).json() if "location" in refused.headers else saver.get(
+            "/v1/jobs").json()["jobs"][0]
+        assert (found["state"], found["error"]["retryable"]) == ("failed", False)
 
 
 def test_jobs_inflate_within_the_limits_and_are_known_by_their_coding(ada: httpx2.Client) -> None:
