@@ -187,7 +187,10 @@ class JobStore:
             if job is None or job.is_finished:
                 return job
             self._end(job.number, "canceled")
-            return self._known(job.number)
+            canceled = self._known(job.number)
+            gone = self._bound(job.owner, job.number)
+        self._unlink(gone)
+        return canceled
 
     def remove(self, job: Job) -> None:
         with self._writing():
