@@ -115,6 +115,20 @@ def test_the_operations_page_has_every_5xx() -> None:
     assert told == {code: str(cls(code, "").status) for code, cls in CODES.items() if cls(code, "").status >= 500}
 
 
+def test_the_security_page_names_tests_that_exist() -> None:
+    """A name without a file is in the file named before it."""
+    page = (ROOT / "docs" / "security.md").read_text("utf-8")
+    file, seen = "", 0
+    for path, name in re.findall(r"`((?:[a-z_]+/)*test_[a-z_]+\.py)?(?:::(test_[a-z0-9_]+))?`", page):
+        file = path or file
+        if not (path or name):
+            continue
+        text = (ROOT / "tests" / file).read_text("utf-8")
+        assert not name or f"def {name}(" in text, f"{file}::{name}"
+        seen += 1
+    assert seen > 40
+
+
 def test_links_lead_somewhere() -> None:
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "loadtests" / "README.md", *tables.pages(),
                  *(ROOT / "docs" / "decisions").glob("*.md")]:

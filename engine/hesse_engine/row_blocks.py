@@ -19,13 +19,14 @@ from hesse_engine.arguments import check_asked, check_inputs, check_weights
 from hesse_engine.backend.device import check_device, check_threads
 from hesse_engine.backend.finite import check_finite
 from hesse_engine.backend.matrix import check_budget
-from hesse_engine.backend.plan import chosen_chunk
+from hesse_engine.backend.plan import Plan, chosen_chunk, flops_of
 from hesse_engine.backend.sweep import LinearMap, SweepProgram
 from hesse_engine.compute import pose
 from hesse_engine.derivatives import DERIVATIVES, Derivative, Problem, Sweep, positions
 from hesse_engine.errors import InputError
 from hesse_engine.ir.collection import uncollected
 from hesse_engine.ir.graph import Array, DType, Graph, flat
+from hesse_engine.ir.walk import reachable
 from hesse_engine.options import Options
 
 OPERATIONS = ("hessian", "jacobian")
@@ -71,6 +72,29 @@ class RowBlocks:
             "nodes": sum([p.node_count for p in program.programs]),
             "predicted_peak_bytes": self.predicted_bytes,
         }
+
+    @property
+    def plan(self) -> Plan:
+        """The whole matrix: what computing each of its blocks once takes."""
+        program, (height, width) = self.program, self.shape
+        blocks = -(-height // max(1, self.height))
+        seeds = self.height if self.is_by_row else width
+        passes = -(-seeds // max(1, program.width))
+        if self.is_by_row and blocks:  # the last block may have fewer rows
+            last = -(-(height - (blocks - 1) * self.height) // max(1, program.width))
+            passes_in_all = (blocks - 1) * passes + last
+        else:
+            passes_in_all = blocks * passes
+        once = reachable(program.hoisted)
+        each = set(reachable(program.images)) - set(once)
+        result = height * width * self.dtype.itemsize
+        return Plan(
+            self.row.name, self.strategy, check_device(self.problem.options.device),
+            check_threads(self.problem.options.threads), height if self.is_by_row else width, program.width,
+            passes_in_all, len(self.problem.graph.builder.nodes), sum([p.node_count for p in program.programs]),
+            blocks * flops_of(once) + passes_in_all * flops_of(each), result, self.predicted_bytes,
+            bytes_written=result,
+        )
 
     def __call__(
         self, inputs: Sequence[Array], start: int, stop: int, weights: Sequence[Array] | None = None

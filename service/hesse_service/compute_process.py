@@ -196,7 +196,8 @@ def _tell(done: int, total: int) -> None:
 def _reply(task: Task, on_deadline: Any) -> Reply:
     started = time.perf_counter()
     settings, evaluator = _Process.settings, _Process.evaluator
-    value = media.read(_body(task), task.terms, settings, partial(evaluator.names_of, task.terms.owner))
+    with evaluator.meter.bill(task.terms.quota):
+        value = media.read(_body(task), task.terms, settings, partial(evaluator.names_of, task.terms.owner))
     parsed = time.perf_counter()
     answer = evaluator.answer(task.kind, task.name, value, task.terms, on_deadline, task.rows)
     seconds = answer.seconds

@@ -23,7 +23,7 @@ from hesse_engine.row_blocks import RowBlocks, prepare_rows
 from hesse_service import codec, media
 from hesse_service.cache import Cache
 from hesse_service.exchange import JSON, Terms
-from hesse_service.limits import check_plan
+from hesse_service.limits import check_plan, check_work, with_verification
 from hesse_service.quotas import BASE, FILE, NODE, Ledger, Meter, cost_of
 from hesse_service.schemas import (
     ByExpression,
@@ -36,7 +36,7 @@ from hesse_service.schemas import (
     Signature,
 )
 from hesse_service.settings import Settings
-from hesse_service.signatures import Named, from_arrays, from_signatures, planned
+from hesse_service.signatures import Named, named_by, planned, stated_by
 from hesse_service.store import Store
 
 NODE_BYTES = 900  # nodes, programs and plan of a prepared Hessian, per node of its builder: measured 490 to 840
@@ -131,39 +131,36 @@ class Evaluator:
         """`operation` at the inputs; `entry` is given by who looked it up before."""
         started = time.perf_counter()
         row = DERIVATIVES[operation]
-        is_charged = False
         serve(terms.owner)
         try:
-            options = codec.sized(self._options(call.options), call) if entry is None else entry.options
-            limit = self.settings.max_elements
-            arrays = codec.decode_inputs(call.inputs, (), limit) if isinstance(call.function, ByExpression) else None
-            v = codec.decode_vector(call.v, limit)
-            weights = codec.decode_vector(call.weights, limit, "/weights")
-            decoded = time.perf_counter()
-            was_prepared = entry is not None
-            if entry is None:
-                entry, was_prepared = self._entry(operation, call.function, arrays or (), options, terms.owner)
-            planned = time.perf_counter()
-            is_charged = True
-            is_planned = isinstance(call.function, ById) and was_prepared
-            planning = 0.0 if is_planned else entry.planning_units
-            self.meter.charge(terms.quota, entry.units, planning)
+            with self.meter.bill(terms.quota) as bill:
+                options = codec.sized(self._options(call.options), call) if entry is None else entry.options
+                limit = self.settings.max_elements
+                by_name = isinstance(call.function, ByExpression)
+                arrays = codec.decode_inputs(call.inputs, (), limit) if by_name else None
+                v = codec.decode_vector(call.v, limit)
+                weights = codec.decode_vector(call.weights, limit, "/weights")
+                decoded = time.perf_counter()
+                was_prepared = entry is not None
+                if entry is None:
+                    entry, was_prepared = self._entry(operation, call.function, arrays or (), options, terms.owner)
+                settled = time.perf_counter()
+                is_planned = isinstance(call.function, ById) and was_prepared
+                bill.charge(entry.units, 0.0 if is_planned else entry.planning_units)
             if arrays is None:
                 arrays = codec.decode_inputs(call.inputs, entry.dtypes, limit)
             ready = time.perf_counter()
             self._check_guards(entry.graph, arrays, options.batch)
             result = entry.prepared(arrays, v, weights)
         except HesseError as error:
-            if not is_charged:
-                self.meter.charge_failed(terms.quota, time.perf_counter() - started)
             raise self._located(error, call.function) from error
         computed = time.perf_counter()
         written = media.write(result, row.is_pair, options.aux > 0, terms.formats.answer)
         answer = Answer(
             written.pieces,
             {
-                "decode": decoded - started + ready - planned,
-                "plan": planned - decoded,
+                "decode": decoded - started + ready - settled,
+                "plan": settled - decoded,
                 "compute": computed - ready,
                 "encode": time.perf_counter() - computed,
             },
@@ -181,23 +178,22 @@ class Evaluator:
         Which rows is no part of what is prepared, so all blocks share one program.
         """
         started = time.perf_counter()
+        serve(terms.owner)
         try:
-            options, limit = codec.sized(self._options(call.options), call), self.settings.max_elements
-            named = isinstance(call.function, ByExpression)
-            arrays = codec.decode_inputs(call.inputs, (), limit) if named else []
-            key, graph_of = self._source(operation, call.function, arrays, options, terms.owner)
-            found = self._blocks.get(key)
-            if found is None:
-                graph = graph_of()
-                found = graph, prepare_rows(graph, operation, options, self.settings.stream_block_bytes)
-                self._blocks.put(key, found, graph.builder.constant_bytes + NODE_BYTES * len(graph.builder.nodes))
-            graph, prepared = found
-            planned = time.perf_counter()
-            if rows is None:
-                stats, shape = prepared.describe(), prepared.shape
-                row_bytes = shape[1] * prepared.dtype.itemsize
-                plan = RowsPlan(shape, str(prepared.dtype), row_bytes, prepared.height, stats)
-                return Answer([], {"plan": planned - started}, plan=plan)
+            with self.meter.bill(terms.quota, is_charged=rows is not None) as bill:
+                options, limit = codec.sized(self._options(call.options), call), self.settings.max_elements
+                named = isinstance(call.function, ByExpression)
+                arrays = codec.decode_inputs(call.inputs, (), limit) if named else []
+                key, graph_of = self._source(operation, call.function, arrays, options, terms.owner)
+                graph, prepared, was_prepared = self._row_blocks(key, graph_of, operation, options)
+                settled = time.perf_counter()
+                if rows is None:  # once for the whole matrix: its blocks cost nothing more
+                    is_planned = isinstance(call.function, ById) and was_prepared
+                    bill.charge(cost_of(prepared.plan), 0.0 if is_planned else NODE * len(graph.builder.nodes))
+                    row_bytes = prepared.shape[1] * prepared.dtype.itemsize
+                    plan = RowsPlan(prepared.shape, str(prepared.dtype), row_bytes, prepared.height,
+                                    prepared.describe())
+                    return Answer([], {"plan": settled - started}, plan=plan)
             if not named:
                 arrays = codec.decode_inputs(call.inputs, [str(n.dtype) for n in graph.inputs], limit)
             self._check_guards(graph, arrays, None)
@@ -206,31 +202,53 @@ class Evaluator:
             raise self._located(error, call.function) from error
         little = block.astype(block.dtype.newbyteorder("<"), copy=False)
         return Answer([little.reshape(-1).view(np.uint8).data],
-                      {"plan": planned - started, "compute": time.perf_counter() - planned})
+                      {"plan": settled - started, "compute": time.perf_counter() - settled})
+
+    def _row_blocks(
+        self, key: Any, graph_of: Callable[[], Graph], operation: str, options: Options
+    ) -> tuple[Graph, RowBlocks, bool]:
+        """The graph, the prepared matrix by blocks of rows, and whether it was prepared before."""
+        found = self._blocks.get(key)
+        if found is not None:
+            return *found, True
+        graph = graph_of()
+        prepared = prepare_rows(graph, operation, options, self.settings.stream_block_bytes)
+        check_work(prepared.plan, self.settings)
+        size = graph.builder.constant_bytes + NODE_BYTES * len(graph.builder.nodes)
+        self._blocks.put(key, (graph, prepared), size)
+        return graph, prepared, False
 
     def plan(self, value: Any, terms: Terms) -> Answer:
         request = codec.validate(PlanRequest, value)
         if request.operation not in DERIVATIVES:
             raise StateError("unknown-operation", f"The operations are {', '.join(DERIVATIVES)}.", pointer="/operation")
+        serve(terms.owner)
         try:
-            options, signatures = planned(self._options(request.options), request)
-            graph = self._graph(request.function, signatures, terms.owner)
-            serve(terms.owner)
-            if request.options.stream:
-                stats = prepare_rows(graph, request.operation, options, self.settings.stream_block_bytes).describe()
-                text = f"{stats['strategy']}, {stats['blocks']} blocks of {stats['block_rows']} rows"
-                return Answer([codec.encode({"plan": stats, "text": text})])
-            plan = prepare(graph, request.operation, options).plan
-            self.meter.charge(terms.quota, BASE, NODE * len(graph.builder.nodes))
+            with self.meter.bill(terms.quota) as bill:
+                options, signatures = planned(self._options(request.options), request)
+                graph = self._graph(request.function, signatures, terms.owner)
+                made: RowBlocks | Prepared
+                if request.options.stream:
+                    made = prepare_rows(graph, request.operation, options, self.settings.stream_block_bytes)
+                else:
+                    made = prepare(graph, request.operation, options)
+                plan = made.plan
+                bill.charge(BASE, NODE * len(graph.builder.nodes))
         except HesseError as error:
             raise codec.located(error, _kind(request.function)) from error
+        if isinstance(made, RowBlocks):
+            stats = made.describe()
+            text = f"{stats['strategy']}, {stats['blocks']} blocks of {stats['block_rows']} rows"
+            return Answer([codec.encode({"plan": stats, "text": text})])
         return Answer([codec.encode({"plan": plan.as_dict(), "text": str(plan)})])
 
     def register(self, value: Any, terms: Terms) -> Answer:
         request = codec.validate(FunctionRequest, value)
+        serve(terms.owner)
         try:
-            graph = self._graph(request.function, request.inputs, terms.owner)
-            self.meter.charge(terms.quota, BASE, NODE * len(graph.builder.nodes))
+            with self.meter.bill(terms.quota) as bill:
+                graph = self._graph(request.function, request.inputs, terms.owner)
+                bill.charge(BASE, NODE * len(graph.builder.nodes))
         except HesseError as error:
             raise codec.located(error, _kind(request.function)) from error
         name = graph_id(graph)
@@ -291,9 +309,8 @@ class Evaluator:
             return HotKey(owner, function.id, operation, options), lambda: self._read(self._stored(owner, function.id))
         if isinstance(function, ByExpression):
             first = 0 if options.batch is None else 1
-            inputs = from_arrays(function, [(a.shape[first:], a.dtype) for a in arrays])
-            key = (owner, function.expression, tuple(inputs), operation, options)
-            return key, lambda: self._parse(function, inputs)
+            named = named_by(function, [(a.shape[first:], a.dtype) for a in arrays])
+            return (owner, function.expression, tuple(named), operation, options), lambda: self._parse(function, named)
         graph = self._from_json(function)
         return HotKey(owner, graph_id(graph), operation, options), lambda: graph
 
@@ -306,10 +323,11 @@ class Evaluator:
         started = time.perf_counter()
         graph = graph_of()
         prepared, dtypes = prepare(graph, operation, options), tuple([str(n.dtype) for n in graph.inputs])
-        check_plan(prepared.plan, self.settings)
+        work = prepared.plan if not options.verify else with_verification(prepared.plan, graph)
+        check_plan(work, self.settings)
         builder = graph.builder
         planning = NODE * len(builder.nodes)
-        entry = Entry(graph, prepared, options, dtypes, time.perf_counter() - started, cost_of(prepared.plan), planning)
+        entry = Entry(graph, prepared, options, dtypes, time.perf_counter() - started, cost_of(work), planning)
         self.entries.put(key, entry, builder.constant_bytes + NODE_BYTES * len(builder.nodes))
         return entry, False
 
@@ -320,7 +338,7 @@ class Evaluator:
         if isinstance(function, ByExpression):
             if signatures is None:
                 raise InputError("bad-request", "An expression needs inputs with their shapes.", pointer="/inputs")
-            return self._parse(function, from_signatures(function, signatures))
+            return self._parse(function, stated_by(function, signatures))
         if isinstance(function, ByGraph):
             graph = self._from_json(function)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -19,13 +20,11 @@ from hesse_service.exchange import JSON, request_id_of
 from hesse_service.job_results import ResultResponse
 from hesse_service.job_store import STATES, Job
 from hesse_service.jobs import POLL_S, Jobs
-from hesse_service.openapi import answers
+from hesse_service.openapi import CALL_ERRORS, KEYED, answers
 from hesse_service.preferences import Preference
 from hesse_service.problems import declared, problem
 from hesse_service.security import owner_of
 
-KEYED = (401, 403, 429, 500, 503)  # of every route
-CALL_ERRORS = (*KEYED, 400, 404, 406, 408, 409, 410, 413, 415, 422, 504)
 LIMIT, MOST = 20, 100  # jobs of a page
 JobId = Annotated[str, Path(alias="id", description="The job's id.", json_schema_extra={"pattern": schemas.JOB_ID})]
 
@@ -68,7 +67,10 @@ def _date(seconds: float | None) -> str | None:
 
 def _error(text: str) -> HesseError:
     found = json.loads(text)
-    return rebuild(found["code"], found["message"], found["hint"], found["pointer"], found["node"])
+    error = rebuild(found["code"], found["message"], found["hint"], found["pointer"], found["node"])
+    if not found.get("retryable", True):  # what costs more than a quota ever holds
+        error.retry_after_s = math.inf
+    return error
 
 
 def path_of(job: Job) -> str:
@@ -193,7 +195,8 @@ def install(app: FastAPI) -> None:
     app.add_api_route(
         "/v1/jobs/{id}/result", _result, methods=["GET"], operation_id="job_result", summary="The answer of a job.",
         **shared,
-        responses={**answers(schemas.CallAnswer, *CALL_ERRORS), 206: {"description": "The bytes asked for by Range."}},
+        responses={**answers(schemas.CallAnswer, *CALL_ERRORS, 410),
+                   206: {"description": "The bytes asked for by Range."}},
     )
     app.add_api_route(
         "/v1/jobs/{id}/events", _events, methods=["GET"], operation_id="job_events", summary="Follow a job.",

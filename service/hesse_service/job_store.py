@@ -187,10 +187,10 @@ class JobStore:
             if job is None or job.is_finished:
                 return job
             self._end(job.number, "canceled")
+            canceled = self._known(job.number)
             gone = self._bound(job.owner, job.number)
-            job = self._known(job.number)
         self._unlink(gone)
-        return job
+        return canceled
 
     def remove(self, job: Job) -> None:
         with self._writing():

@@ -307,9 +307,9 @@ def worker_died() -> HesseError:
 
 
 def members_of(error: HesseError) -> dict[str, Any]:
-    """What `rebuild` needs to make the same error."""
+    """What it takes to make the same error again."""
     return {"code": error.code, "message": error.message, "hint": error.hint, "pointer": error.pointer,
-            "node": error.node}
+            "node": error.node, "retryable": error.is_retryable}
 
 
 def _application(operation: str, terms: Terms, body: Body, key: str | None) -> Application:

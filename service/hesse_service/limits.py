@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
-from hesse_engine.backend.plan import Plan
+from dataclasses import replace
+
+from hesse_engine.backend.plan import Plan, flops_of
 from hesse_engine.errors import LimitError
+from hesse_engine.ir.graph import Graph
+from hesse_engine.ir.walk import reachable
 from hesse_service.settings import Settings
+
+# `options.verify` takes 8 gradients and 8 values of the function, and a product with the Hessian: 8 * 4 + 8 + 8 times
+# the function's flops; and some passes over the result.
+VERIFIED_VALUES, VERIFIED_PASSES = 48, 8
+
+
+def with_verification(plan: Plan, graph: Graph) -> Plan:
+    """`plan` with the work of checking its result."""
+    flops = VERIFIED_VALUES * flops_of(reachable(graph.outputs)) + VERIFIED_PASSES * plan.result_bytes // 8
+    return replace(plan, flops=plan.flops + flops)
+
+
+def check_work(plan: Plan, settings: Settings) -> None:
+    """Raises `LimitError`, `too-much-work`."""
+    if plan.flops > settings.max_flops:
+        raise LimitError(
+            "too-much-work",
+            f"The computation needs about {plan.flops:.3g} flops; this server allows {settings.max_flops:.3g}.",
+            hint="Ask for part of the result: rows, columns, a diagonal, or products (hvp) with single vectors.",
+        )
 
 
 def check_plan(plan: Plan, settings: Settings) -> None:
@@ -13,12 +37,7 @@ def check_plan(plan: Plan, settings: Settings) -> None:
     Raises:
         LimitError: `too-much-work`, `result-too-large`.
     """
-    if plan.flops > settings.max_flops:
-        raise LimitError(
-            "too-much-work",
-            f"The computation needs about {plan.flops:.3g} flops; this server allows {settings.max_flops:.3g}.",
-            hint="Ask for part of the result: rows, columns, a diagonal, or products (hvp) with single vectors.",
-        )
+    check_work(plan, settings)
     if plan.result_bytes > settings.max_result_bytes:
         raise LimitError(
             "result-too-large",

@@ -55,6 +55,8 @@ SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, where the server asks for keys."},
     "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same in a header of its own."},
 }
+KEYED = (401, 403, 429, 500, 503)  # of every route but health
+CALL_ERRORS = (*KEYED, 400, 404, 406, 408, 409, 413, 415, 422, 504)  # of what reads a body and computes
 REF = "#/components/schemas/{model}"
 
 

@@ -29,6 +29,7 @@ LONGEST = 800  # characters of a detail or a hint
 RETRY_AFTER_S = {
     "busy": 1, "not-ready": 1, "draining": 1, "worker-died": 1, "store-unavailable": 5, "shared-memory-full": 1,
     "job-not-finished": 1, "idempotency-running": 1, "too-many-jobs": 10,
+    "over-quota": 60,  # of a job, which was refused some time ago
 }
 
 

@@ -142,6 +142,10 @@ class Meter:
     def __init__(self, ledger: Ledger | None) -> None:
         self.ledger = ledger
 
+    def bill(self, quota: Quota | None, *, is_charged: bool = False) -> Bill:
+        """For `with`: what fails in it before it is charged is charged the time it took."""
+        return Bill(self, quota, is_charged)
+
     def charge(self, quota: Quota | None, units: float, planning: float = 0.0) -> None:
         """Charge a request whose computing costs `units`, and whose planning cost `planning`.
 
@@ -160,6 +164,28 @@ class Meter:
         """Charge a request that failed before its cost was known: the time it took, as far as units are left."""
         if quota is not None and self.ledger is not None:
             self.ledger.take(quota, math.inf, BASE + 1e3 * seconds)
+
+
+class Bill:
+    """The charge of one request; `is_charged`: it was charged before."""
+
+    __slots__ = ("is_charged", "meter", "quota", "started")
+
+    def __init__(self, meter: Meter, quota: Quota | None, is_charged: bool) -> None:
+        self.meter, self.quota, self.is_charged, self.started = meter, quota, is_charged, 0.0
+
+    def charge(self, units: float, planning: float = 0.0) -> None:
+        """As `Meter.charge`, for this request."""
+        self.is_charged = True
+        self.meter.charge(self.quota, units, planning)
+
+    def __enter__(self) -> Bill:
+        self.started = time.perf_counter()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is not None and not self.is_charged:
+            self.meter.charge_failed(self.quota, time.perf_counter() - self.started)
 
 
 def over_quota(units: float, level: float, quota: Quota) -> HesseError:

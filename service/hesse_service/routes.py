@@ -13,15 +13,12 @@ from hesse_engine.ir import rows
 from hesse_engine.ir.wire import FORMAT
 from hesse_service import codec, examples, job_routes, listing, schemas
 from hesse_service.exchange import JSON
-from hesse_service.openapi import answers, body, by_job
+from hesse_service.openapi import CALL_ERRORS, KEYED, answers, body, by_job
 from hesse_service.problems import declared
 from hesse_service.responses import of_document
 from hesse_service.security import owner_of
 from hesse_service.service import Service
 
-CALL_ERRORS = (400, 401, 403, 404, 406, 408, 409, 413, 415, 422, 429, 500, 503, 504)
-KEYED = (401, 403, 429, 500)
-JOB_ERRORS = (410,)
 OPERATIONS = "operations"  # the tag of what computes
 FunctionId = Annotated[
     str, Path(alias="id", description="The function's id.", json_schema_extra={"pattern": schemas.ID})
@@ -49,6 +46,7 @@ def _add_operation(app: FastAPI, row: Derivative) -> None:
         return await _service(request).answer("call", row.name, request)
 
     accepted, parameters = by_job()
+    spoken = body(schemas.CallRequest, examples.OPERATIONS[row.name], is_call=True)
     app.add_api_route(
         f"/v1/{row.name}",
         call,
@@ -59,10 +57,8 @@ def _add_operation(app: FastAPI, row: Derivative) -> None:
         description=f"{row.summary} Law: {row.law}.",
         tags=[OPERATIONS],
         response_model=None,
-        responses={**answers(schemas.CallAnswer, *CALL_ERRORS, *JOB_ERRORS), **accepted},
-        openapi_extra={
-            **body(schemas.CallRequest, examples.OPERATIONS[row.name], is_call=True), "parameters": parameters,
-        },
+        responses={**answers(schemas.CallAnswer, *CALL_ERRORS, 410), **accepted},
+        openapi_extra={**spoken, "parameters": [*spoken["parameters"], *parameters]},
     )
 
 
@@ -114,7 +110,7 @@ def _add_functions(app: FastAPI) -> None:
         operation_id="describe",
         summary="Describe a registered function.",
         **shared,
-        responses=answers(schemas.FunctionDocument, *KEYED, 404, 406, 503),
+        responses=answers(schemas.FunctionDocument, *KEYED, 404, 406),
     )
     app.add_api_route(
         "/v1/functions/{id}",
@@ -124,7 +120,7 @@ def _add_functions(app: FastAPI) -> None:
         status_code=204,
         summary="Delete a registered function.",
         **shared,
-        responses=declared(*KEYED, 404, 503),
+        responses=declared(*KEYED, 404),
     )
 
 
@@ -145,7 +141,7 @@ def _add_list(app: FastAPI) -> None:
         summary="List the registered functions.",
         tags=["functions"],
         response_model=None,
-        responses=answers(schemas.FunctionList, *KEYED, 422, 503),
+        responses=answers(schemas.FunctionList, *KEYED, 422),
         openapi_extra={"parameters": [
             {"name": "limit", "in": "query", "schema": count, "description": "Functions of a page."},
             {"name": "after", "in": "query", "schema": {"type": "string", "pattern": schemas.CURSOR},
@@ -232,6 +228,6 @@ def _add_metrics(app: FastAPI) -> None:
         response_model=None,
         responses={
             200: {"description": "Metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}},
-            **declared(403, 500, 503),
+            **declared(*KEYED),
         },
     )

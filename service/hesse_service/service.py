@@ -131,10 +131,11 @@ class Service:
         exchange.body_bytes, parsing = body.length, time.perf_counter()
         started, left_s = time.monotonic(), self.settings.deadline_s
         if terms.is_plain and body.length <= self.settings.inline_body_bytes:
-            value = media.read(body.joined(), terms, self.settings, tuple)
-            if kind == "call":
-                call = codec.validate(CallRequest, value)
-                entry = self.inline.entry(name, call, terms)
+            with self.evaluator.meter.bill(terms.quota):
+                value = media.read(body.joined(), terms, self.settings, tuple)
+                call = codec.validate(CallRequest, value) if kind == "call" else None
+                entry = None if call is None else self.inline.entry(name, call, terms)
+            if call is not None:
                 if entry is not None:
                     exchange.place = "inline"
                     read_s = time.perf_counter() - parsing

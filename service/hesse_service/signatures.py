@@ -1,4 +1,4 @@
-"""The inputs of a function as a request states them: names, shapes and dtypes."""
+"""What a request states of a function's inputs: names, shapes, dtypes. Pure functions of requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hesse_service.schemas import ByExpression, PlanRequest, Signature
 Named = tuple[str, Shape, DType]
 
 
-def from_arrays(function: ByExpression, shapes: Sequence[tuple[Shape, DType]]) -> list[Named]:
+def named_by(function: ByExpression, shapes: Sequence[tuple[Shape, DType]]) -> list[Named]:
     names = function.inputs if function.inputs is not None else ["x"]
     if len(names) != len(shapes):
         raise InputError(
@@ -41,7 +41,7 @@ def planned(options: Options, request: PlanRequest) -> tuple[Options, Sequence[S
     return replace(options, batch=signatures[0].shape[0]).checked(), points
 
 
-def from_signatures(function: ByExpression, signatures: Sequence[Signature]) -> list[Named]:
+def stated_by(function: ByExpression, signatures: Sequence[Signature]) -> list[Named]:
     names = function.inputs or [s.name or "x" for s in signatures]
     if len(names) != len(signatures) or any([s.name not in (None, n) for s, n in zip(signatures, names, strict=False)]):
         raise InputError(

@@ -70,6 +70,20 @@ def test_the_oldest_first_and_owners_in_turn(store: JobStore) -> None:
     assert taken == [made[k].id for k in (0, 3, 5, 1, 4, 2)]
 
 
+def test_jobs_that_are_canceled_do_not_pile_up(tmp_path: Path) -> None:
+    store = opened(tmp_path, jobs_kept=4)
+    other = add(store, "b")
+    store.cancel("b", other.id)
+    made = [add(store, "a") for _ in range(12)]
+    for job in made:
+        assert store.cancel("a", job.id) is not None
+    assert [j.id for j in store.page("a", None, None, 100)] == [j.id for j in reversed(made[-4:])]
+    assert store.get("b", other.id) is not None
+    with sqlite3.connect(tmp_path / "jobs.sqlite") as db:
+        assert db.execute("SELECT count(*) FROM events").fetchone()[0] == 2 * 5
+    store.close()
+
+
 def test_each_job_is_taken_once(tmp_path: Path) -> None:
     """Four connections at once."""
     stores = [opened(tmp_path, max_jobs=1000) for _ in range(4)]

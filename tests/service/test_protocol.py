@@ -279,9 +279,15 @@ def test_openapi(client: httpx2.Client) -> None:
         "job", "list_jobs", "delete_job", "job_result", "job_events",
     }
     assert set(DERIVATIVES) | others == set(operations)
+    for name in set(operations) - {"livez", "readyz"}:  # what a key, a quota, an origin and draining are answered with
+        assert {"401", "403", "429", "500", "503"} <= set(operations[name]["responses"]), name
+    asked = {"Inference-Header-Content-Length", "function", "expression", "inputs", "options", "Prefer",
+             "Idempotency-Key"}
     for name in DERIVATIVES:
         operation = operations[name]
-        assert {"200", "400", "404", "409", "413", "415", "422", "503", "504"} <= set(operation["responses"])
+        assert {p["name"] for p in operation["parameters"]} == asked
+        assert {"200", "202", "400", "404", "406", "408", "409", "410", "413", "415", "422", "503", "504"} <= set(
+            operation["responses"])
         content = operation["requestBody"]["content"]["application/json"]
         assert content["examples"] == examples.OPERATIONS[name]
     references = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))

@@ -213,7 +213,7 @@ def roomy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with memory for the slow function, and one process."""
     log = tmp_path_factory.mktemp("roomy") / "server.log"
     with running(log, compute_processes=1, stream_block_bytes=2 * 8000, segment_bytes=8_192, kept_segment_bytes=0,
-                 deadline_s=100) as started:
+                 deadline_s=100, max_flops=10**16) as started:
         yield started
 
 
