@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from hesse_engine import derivatives
 from hesse_engine.derivatives import DERIVATIVES, Derivative
@@ -48,7 +48,8 @@ def _add_operation(app: FastAPI, row: Derivative) -> None:
     async def call(request: Request) -> Response:
         return await _service(request).answer("call", row.name, request)
 
-    accepted, parameters = by_job()
+    accepted, asked = by_job()
+    described = body(schemas.CallRequest, examples.OPERATIONS[row.name], is_call=True)
     app.add_api_route(
         f"/v1/{row.name}",
         call,
@@ -60,9 +61,7 @@ def _add_operation(app: FastAPI, row: Derivative) -> None:
         tags=[OPERATIONS],
         response_model=None,
         responses={**answers(schemas.CallAnswer, *CALL_ERRORS, *JOB_ERRORS), **accepted},
-        openapi_extra={
-            **body(schemas.CallRequest, examples.OPERATIONS[row.name], is_call=True), "parameters": parameters,
-        },
+        openapi_extra={**described, "parameters": [*described["parameters"], *asked]},
     )
 
 
@@ -124,6 +123,7 @@ def _add_functions(app: FastAPI) -> None:
         status_code=204,
         summary="Delete a registered function.",
         **shared,
+        response_description="The function is forgotten.",
         responses=declared(*KEYED, 404, 503),
     )
 
@@ -230,8 +230,7 @@ def _add_metrics(app: FastAPI) -> None:
         summary="Metrics.",
         tags=["about"],
         response_model=None,
-        responses={
-            200: {"description": "Metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}},
-            **declared(403, 500, 503),
-        },
+        response_class=PlainTextResponse,
+        response_description="Metrics.",
+        responses=declared(*KEYED),
     )
