@@ -171,7 +171,8 @@ async def _events(request: Request, job: Found) -> AsyncIterator[ServerSentEvent
 
 # ---- routes ---------------------------------------------------------------------------------------------------------
 def install(app: FastAPI) -> None:
-    one, unmodeled = "/v1/jobs/{id}", {"response_model": None}
+    one = "/v1/jobs/{id}"
+    unmodeled: dict[str, Any] = {"response_model": None}
     _add(app, "GET", "/v1/jobs", "list_jobs", "List jobs.", _list, answers(schemas.JobsAnswer, *KEYED, 404, 422), [
         _parameter("limit", "Jobs of a page.",
                    {"type": "integer", "minimum": 1, "maximum": MOST, "default": LIMIT}),
