@@ -148,6 +148,19 @@ def test_the_operations_page_names_metrics_that_exist() -> None:
     assert matched <= labels
 
 
+def test_the_operations_page_names_the_reasons_that_are_counted() -> None:
+    """Literals of the code: an alert on a reason that nothing counts would never fire."""
+    page = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    text = "".join([(ROOT / "service" / "hesse_service" / f"{name}.py").read_text("utf-8")
+                    for name in ("workers", "slots")])
+    counted = set(re.findall(r'_renew\(slot, "(\w+)"', text))
+    counted |= set(re.findall(r'return "(requests|bytes)"', text))
+    told = page.partition("`reason` is")[2].partition("Time that")[0]
+    assert set(re.findall(r"`([\w-]+)`", told)) == counted
+    (alert,) = re.findall(r'reason=~"([^"]*)"', page)
+    assert set(alert.split("|")) < counted
+
+
 def test_the_operations_page_has_every_5xx() -> None:
     table = (ROOT / "docs" / "operations.md").read_text("utf-8").partition("## What to do on 5xx")[2]
     told = dict(re.findall(r"^\| `([a-z-]+)` \| (\d+) ", table, flags=re.MULTILINE))
