@@ -7,6 +7,8 @@ import io
 import json
 import re
 import shlex
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from hesse_engine.errors import CODES
 from hesse_engine.ir import tensor, wire
 from hesse_service.metrics import REGISTRY
 from hesse_service.schemas import MAX_EXPRESSION
-from serving import Server, running
+from serving import Server, running, wait_for
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -90,6 +92,43 @@ def test_the_wire_page_shows_requests_and_graphs_that_work(server: Server) -> No
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+def test_the_wire_page_reads_a_frame(server: Server) -> None:
+    (code,) = blocks("python", (ROOT / "docs" / "wire.md").read_text("utf-8"))
+    names: dict[str, Any] = {}
+    exec(compile(code, "wire.md", "exec"), names)
+    answer = httpx2.post(f"{server.url}/v1/hessian", headers={"Accept": "application/octet-stream"},
+                         json={"function": {"expression": "sum(x**3)"}, "inputs": [[1.0, 2.0]]})
+    assert names["first_float64s"](answer.headers, answer.content) == ([2, 2], (6.0, 0.0, 0.0, 12.0))
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the page uses curl")
+def test_the_page_of_jobs_runs(server: Server) -> None:
+    page = (ROOT / "docs" / "jobs.md").read_text("utf-8")
+    (code,) = blocks("python", page)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(code.replace(LOCAL_URL, server.url), "jobs.md", "exec"), {})
+    assert "end {'state': 'succeeded'}" in printed.getvalue()
+    assert printed.getvalue().split()[-6:] == ["[[", "6.", "0.]", "[", "0.", "12.]]"]
+    submit, others = blocks("sh", page)
+    answer = _sh(submit, server)
+    assert answer.startswith("HTTP/1.1 202")
+    (name,) = re.findall(r"^location: /v1/jobs/(\w+)", answer, flags=re.MULTILINE)
+    wait_for(lambda: httpx2.get(f"{server.url}/v1/jobs/{name}").json()["state"] == "succeeded", 30)
+    said = [_sh(f"ID={name}; {line}", server) for line in others.splitlines()]
+    assert json.loads(said[0])["id"] == name
+    assert json.loads(said[1])["result"]["data"] == [6.0, 0.0, 0.0, 12.0]
+    assert "event: end" in said[2]
+    assert said[3] == ""
+    assert json.loads(said[4]) == {"jobs": [], "next": None}
+
+
+def _sh(text: str, server: Server) -> str:
+    done = subprocess.run(["sh", "-c", text.replace(LOCAL_URL, server.url)], capture_output=True, text=True, timeout=60,
+                          check=True)
+    return done.stdout
+
+
 def test_the_wire_page_states_the_limits() -> None:
     page = " ".join((ROOT / "docs" / "wire.md").read_text("utf-8").split())
     assert f"{wire.MAX_INPUTS} inputs and {wire.MAX_NODES:,} nodes" in page
@@ -107,6 +146,19 @@ def test_the_operations_page_names_metrics_that_exist() -> None:
     labels = {label for c in REGISTRY._collector_to_names for label in c._labelnames}  # type: ignore[attr-defined]
     matched = {label for group in re.findall(r"hesse_\w+{([^}]*)}", prose) for label in re.findall(r"(\w+)[=!]", group)}
     assert matched <= labels
+
+
+def test_the_operations_page_names_the_reasons_that_are_counted() -> None:
+    """Literals of the code: an alert on a reason that nothing counts would never fire."""
+    page = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    text = "".join([(ROOT / "service" / "hesse_service" / f"{name}.py").read_text("utf-8")
+                    for name in ("workers", "slots")])
+    counted = set(re.findall(r'_renew\(slot, "(\w+)"', text))
+    counted |= set(re.findall(r'return "(requests|bytes)"', text))
+    told = page.partition("`reason` is")[2].partition("Time that")[0]
+    assert set(re.findall(r"`([\w-]+)`", told)) == counted
+    (alert,) = re.findall(r'reason=~"([^"]*)"', page)
+    assert set(alert.split("|")) < counted
 
 
 def test_the_operations_page_has_every_5xx() -> None:

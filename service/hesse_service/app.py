@@ -59,6 +59,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=_version(),
         summary="Hessians and their relatives, over HTTP.",
         description=openapi.DESCRIPTION,
+        openapi_tags=openapi.TAGS,
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,

@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -16,11 +16,11 @@ from starlette.responses import Response
 
 from hesse_engine.errors import HesseError, InputError, StateError, rebuild
 from hesse_service import codec, schemas
-from hesse_service.exchange import JSON, request_id_of
+from hesse_service.exchange import JSON, TENSORS, request_id_of
 from hesse_service.job_results import ResultResponse
 from hesse_service.job_store import STATES, Job
 from hesse_service.jobs import POLL_S, Jobs
-from hesse_service.openapi import CALL_ERRORS, KEYED, answers
+from hesse_service.openapi import BINARY, CALL_ERRORS, KEYED, answers
 from hesse_service.preferences import Preference
 from hesse_service.problems import declared, problem
 from hesse_service.security import owner_of
@@ -173,37 +173,38 @@ async def _events(request: Request, job: Found) -> AsyncIterator[ServerSentEvent
 
 # ---- routes ---------------------------------------------------------------------------------------------------------
 def install(app: FastAPI) -> None:
-    shared: dict[str, Any] = {"tags": ["jobs"], "response_model": None}
-    app.add_api_route(
-        "/v1/jobs", _list, methods=["GET"], operation_id="list_jobs", summary="List jobs.", **shared,
-        responses=answers(schemas.JobsAnswer, *KEYED, 404, 422),
-        openapi_extra={"parameters": [
-            _parameter("limit", {"type": "integer", "minimum": 1, "maximum": MOST, "default": LIMIT}),
-            _parameter("after", {"type": "string", "pattern": schemas.JOB_ID}),
-            _parameter("state", {"type": "string", "enum": list(STATES)})]},
-    )
-    app.add_api_route(
-        "/v1/jobs/{id}", _describe, methods=["GET"], operation_id="job", summary="Describe a job.", **shared,
-        responses=answers(schemas.JobDocument, *KEYED, 404),
-    )
-    app.add_api_route(
-        "/v1/jobs/{id}", _delete, methods=["DELETE"], operation_id="delete_job", summary="Cancel or remove a job.",
-        **shared,
-        responses={**answers(schemas.JobDocument, *KEYED, 404),
-                   204: {"description": "The job was finished; it is removed."}},
-    )
-    app.add_api_route(
-        "/v1/jobs/{id}/result", _result, methods=["GET"], operation_id="job_result", summary="The answer of a job.",
-        **shared,
-        responses={**answers(schemas.CallAnswer, *CALL_ERRORS, 410),
-                   206: {"description": "The bytes asked for by Range."}},
-    )
-    app.add_api_route(
-        "/v1/jobs/{id}/events", _events, methods=["GET"], operation_id="job_events", summary="Follow a job.",
-        tags=["jobs"], response_class=EventSourceResponse, responses=declared(*KEYED, 404),
-        openapi_extra={"parameters": [{**_parameter("Last-Event-ID", {"type": "string"}), "in": "header"}]},
-    )
+    one = "/v1/jobs/{id}"
+    unmodeled: dict[str, Any] = {"response_model": None}
+    _add(app, "GET", "/v1/jobs", "list_jobs", "List jobs.", _list, answers(schemas.JobsAnswer, *KEYED, 404, 422), [
+        _parameter("limit", "Jobs of a page.",
+                   {"type": "integer", "minimum": 1, "maximum": MOST, "default": LIMIT}),
+        _parameter("after", "Where the page starts: `next` of the page before.",
+                   {"type": "string", "pattern": schemas.JOB_ID}),
+        _parameter("state", "Only jobs of this state.", {"type": "string", "enum": list(STATES)}),
+    ], **unmodeled)
+    _add(app, "GET", one, "job", "Describe a job.", _describe, answers(schemas.JobDocument, *KEYED, 404), **unmodeled)
+    _add(app, "DELETE", one, "delete_job", "Cancel or remove a job.", _delete, {
+        **answers(schemas.JobDocument, *KEYED, 404), 204: {"description": "The job was finished; it is removed."},
+    }, **unmodeled)
+    _add(app, "GET", f"{one}/result", "job_result", "The answer of a job.", _result, {
+        **answers(schemas.CallAnswer, *CALL_ERRORS, 410),
+        206: {"description": "The bytes asked for by Range.", "content": dict.fromkeys(TENSORS, BINARY)},
+    }, **unmodeled)
+    _add(app, "GET", f"{one}/events", "job_events", "Follow a job.", _events, declared(*KEYED, 404), [
+        {**_parameter("Last-Event-ID", "The id of the last event that was received.", {"type": "string"}),
+         "in": "header"},
+    ], response_class=EventSourceResponse,
+        response_description="Server-sent events; `id` counts them, `data` is JSON. The stream ends after `end`.")
 
 
-def _parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"name": name, "in": "query", "required": False, "schema": schema}
+def _add(
+    app: FastAPI, method: str, path: str, name: str, summary: str, endpoint: Callable[..., Any],
+    responses: dict[int | str, dict[str, Any]], parameters: Sequence[dict[str, Any]] = (), **more: Any,
+) -> None:
+    """A route whose name, which metrics and logs tell, is the one of the document."""
+    app.add_api_route(path, endpoint, methods=[method], operation_id=name, name=name, summary=summary, tags=["jobs"],
+                      responses=responses, openapi_extra={"parameters": list(parameters)}, **more)
+
+
+def _parameter(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}

@@ -51,6 +51,14 @@ MODELS: tuple[type[BaseModel], ...] = (
     schemas.Status,
     schemas.Problem,
 )
+TAGS = [
+    {"name": "operations", "description": "Values and derivatives of a function at a point. Every call may become a "
+                                          "job, by the header Prefer."},
+    {"name": "functions", "description": "Functions kept by the service, which calls then name by their id."},
+    {"name": "jobs", "description": "Calls that are computed while nobody waits, and whose answers are kept."},
+    {"name": "about", "description": "What the service can do, and how it does."},
+    {"name": "health", "description": "For load balancers and supervisors; no key is asked for."},
+]
 SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, where the server asks for keys."},
     "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same in a header of its own."},

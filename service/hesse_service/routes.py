@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from hesse_engine import derivatives
 from hesse_engine.derivatives import DERIVATIVES, Derivative
@@ -120,6 +120,7 @@ def _add_functions(app: FastAPI) -> None:
         status_code=204,
         summary="Delete a registered function.",
         **shared,
+        response_description="The function is forgotten.",
         responses=declared(*KEYED, 404),
     )
 
@@ -226,8 +227,7 @@ def _add_metrics(app: FastAPI) -> None:
         summary="Metrics.",
         tags=["about"],
         response_model=None,
-        responses={
-            200: {"description": "Metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}},
-            **declared(*KEYED),
-        },
+        response_class=PlainTextResponse,
+        response_description="Metrics.",
+        responses=declared(*KEYED),
     )

@@ -20,12 +20,13 @@ from fastapi import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from hesse_engine.errors import HesseError, InputError
+from hesse_engine.errors import HesseError, InputError, StateError
 from hesse_engine.ir import frames
 from hesse_service import codec, segments
 from hesse_service.evaluator import RowsPlan
-from hesse_service.exchange import FRAME
+from hesse_service.exchange import FRAME, accepted_of
 from hesse_service.journal import server_timing
+from hesse_service.media import VARY
 from hesse_service.workers import Reply, Work, Workers, deadline_exceeded
 
 logger = logging.getLogger("hesse.service")
@@ -164,17 +165,21 @@ def _content(reply: Reply) -> Iterator[bytes | memoryview]:
 
 
 def check_accepted(request: Request) -> None:
-    """Raises `InputError` (`bad-option`) unless the client takes binary answers."""
-    accepted = [a.partition(";")[0].strip().lower() for a in request.headers.get("accept", FRAME).split(",")]
-    if not {FRAME, "application/*", "*/*"} & set(accepted):
-        raise InputError("bad-option", "A streamed matrix is a binary answer, which the header Accept leaves out.",
+    """Raises `InputError` (`bad-option`) unless the client takes binary answers that are not compressed."""
+    try:
+        is_coded = accepted_of(request, (FRAME,)).is_coded
+    except StateError:
+        is_coded = True
+    if is_coded:
+        raise InputError("bad-option", "A streamed matrix is a binary answer, not compressed; the header Accept or "
+                                       "Accept-Encoding leaves that out.",
                          hint=f"Send Accept: {FRAME}, or leave out options.stream.", pointer="/options/stream")
 
 
 async def respond(stream: RowStream, planned: Reply) -> RowsResponse:
     """The response, once the first block is there."""
     await stream.begin()
-    return RowsResponse(stream, {"Server-Timing": server_timing(planned.seconds)})
+    return RowsResponse(stream, {"Server-Timing": server_timing(planned.seconds), **VARY})
 
 
 class RowsResponse(Response):

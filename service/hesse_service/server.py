@@ -18,7 +18,7 @@ from hesse_service import keys, store_file
 from hesse_service.connections import Connection
 from hesse_service.lifecycle import CUT_S, ignored
 from hesse_service.logs import log_config
-from hesse_service.settings import Settings
+from hesse_service.settings import Settings, refused
 
 WATCH_S = 0.2
 
@@ -36,9 +36,9 @@ def serve(
         app: another application under the same settings, to measure this one beside it.
 
     Raises:
-        SystemExit: the keys file cannot be used.
+        SystemExit: a setting, the keys file or the data folder cannot be used.
     """
-    settings = Settings()
+    settings = _settings()
     if settings.keys_file is not None:
         try:
             keys.load(settings.keys_file)
@@ -69,6 +69,13 @@ def serve(
             uvicorn.Server(config).run()
         else:
             Supervisor(config, sockets=[config.bind_socket()]).run()
+
+
+def _settings() -> Settings:
+    try:
+        return Settings()
+    except ValueError as error:
+        raise SystemExit(f"hesse serve: {refused(error)}") from None
 
 
 @contextlib.contextmanager

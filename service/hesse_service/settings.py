@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hesse_engine.backend.device import available_threads
@@ -240,3 +240,10 @@ class Settings(BaseSettings):
             elements=self.max_elements,
             constant_bytes=min(self.max_memory_bytes, 8 * self.max_elements),
         )
+
+
+def refused(error: ValueError) -> str:
+    """Which variables do not fit, and why; not their values."""
+    if not isinstance(error, ValidationError):  # names the field between quotes
+        return f"HESSE_{str(error).partition(chr(34))[2].partition(chr(34))[0].upper()}: Input should be a JSON list"
+    return "; ".join([f"HESSE_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_url=False)])

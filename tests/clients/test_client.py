@@ -219,3 +219,16 @@ def test_a_tuple_of_inputs_is_answered_by_a_list() -> None:
     with scripted(GRADIENT) as (url, _), hesse.Client(url) as client:
         (found,) = client.function(lambda x: f(x)).grad((X,))
     np.testing.assert_array_equal(found, [2.0, 4.0])
+
+
+def test_what_is_printed_names_things_and_no_password() -> None:
+    def cube(x: Any) -> Any:
+        return (x**3).sum()
+
+    with hesse.Client("http://ada:secret@127.0.0.1:1/") as client:
+        assert repr(client) == "Client('http://...@127.0.0.1:1/')"
+    assert repr(hesse.AsyncClient(":local:")) == "AsyncClient(':local:')"
+    assert repr(hesse.function(cube)).endswith("cube)")
+    job = hesse.Client(":local:").submit("value", cube, np.ones(2))
+    assert repr(job) == f"LocalJob(id={job.id!r})"
+    assert job.result() == 2.0

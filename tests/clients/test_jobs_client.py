@@ -12,7 +12,8 @@ import pytest
 
 import hesse
 from hesse import numpy as hnp
-from hesse.jobs import OPERATIONS, AsyncJob, LocalJob
+from hesse.jobs import OPERATIONS, AsyncJob
+from hesse.local_jobs import LocalJob
 from scripted import Answer, problem, scripted
 from serving import Server, running, wait_for
 

@@ -233,3 +233,22 @@ def test_the_client_never_holds_the_matrix(server: Server, tmp_path: Path) -> No
     assert peak - base < found.nbytes / 4
     for row in (0, 1234, n - 1):
         np.testing.assert_allclose(found[row], c[row] * c, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize(("options", "headers", "most"), [
+    ({}, b"Content-Type: application/octet-stream", 12_000),
+    ({"binary": False}, b"Content-Type: application/json", 40_000),
+    ({"compression": "gzip"}, b"Content-Encoding: gzip", 9_000),
+])
+def test_a_stream_is_asked_for_as_the_client_writes(
+    server: Server, options: dict[str, Any], headers: bytes, most: int
+) -> None:
+    proxy = Breaking(server.url, [])
+    try:
+        with hesse.Client(proxy.url, **options) as client:
+            np.testing.assert_allclose(client.stream_hessian(f, X), wanted(), rtol=1e-12)
+    finally:
+        proxy.close()
+    (request,) = proxy.requests
+    assert headers.lower() in request.partition(b"\r\n\r\n")[0].lower()
+    assert len(request) < most

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -203,3 +206,16 @@ def test_docs_name_each_limit_once() -> None:
         assert text.count("->") == 1
     page = Path(__file__).parents[2] / "docs" / "settings.md"
     assert "<!-- settings -->" in page.read_text()
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("HESSE_DEADLINE_S", "soon"), ("HESSE_MAX_RANK", "0"), ("HESSE_LOG_FORMAT", "xml"), ("HESSE_LOG_LEVEL", "LOUD"),
+    ("HESSE_ALLOWED_ORIGINS", "https://a.example"),
+])
+def test_a_setting_that_does_not_fit_is_named_at_the_start(name: str, value: str) -> None:
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([p for p in sys.path if p]), name: value}
+    done = subprocess.run([sys.executable, "-m", "hesse", "serve", "--port", "0"], env=env, capture_output=True,
+                          text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert name.removeprefix("HESSE_").lower() in done.stderr.lower()
+    assert "Traceback" not in done.stderr

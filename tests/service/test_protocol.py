@@ -18,7 +18,7 @@ from hesse_service import examples
 from hesse_service.journal import Journal
 from hesse_service.lifecycle import Lifecycle
 from hesse_service.telemetry import Envelope
-from serving import Server, call, register, tensor
+from serving import Server, call, register, tensor, wait_for
 
 GOOD = {"function": {"expression": "sum(x**2)"}, "inputs": [[1.0, 2.0]]}
 JSON = {"content-type": "application/json"}
@@ -290,8 +290,27 @@ def test_openapi(client: httpx2.Client) -> None:
             operation["responses"])
         content = operation["requestBody"]["content"]["application/json"]
         assert content["examples"] == examples.OPERATIONS[name]
+        asked = {p["name"] for p in operation["parameters"]}
+        assert asked == {"Prefer", "Idempotency-Key", "Inference-Header-Content-Length", "function", "expression",
+                         "inputs", "options"}
+    assert [p["name"] for o in operations.values() for p in o.get("parameters", []) if not p.get("description")] == []
+    assert "Successful Response" not in json.dumps(document)
+    tags = {tag for o in operations.values() for tag in o["tags"]}
+    assert tags == {t["name"] for t in document["tags"] if t["description"]}
+    assert list(operations["metrics"]["responses"]["200"]["content"]) == ["text/plain"]
     references = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
     assert references == references & set(document["components"]["schemas"])
+
+
+def test_metrics_and_logs_name_routes_as_the_document_does(client: httpx2.Client) -> None:
+    assert client.get("/v1/jobs").status_code == 200
+
+    def told() -> set[str]:
+        return set(re.findall(r'hesse_requests_total{.*operation="([^"]*)"', client.get("/metrics").text))
+
+    assert wait_for(lambda: "list_jobs" in told(), 10)
+    document = client.get("/openapi.json").json()
+    assert told() - {"other", "openapi"} <= {o["operationId"] for p in document["paths"].values() for o in p.values()}
 
 
 # ---- the last resort -------------------------------------------------------------------------------------------------

@@ -164,6 +164,7 @@ def test_no_rows(client: httpx2.Client) -> None:
 @pytest.mark.parametrize(("operation", "options", "accept", "code", "pointer"), [
     ("hessian", {}, "application/json", "bad-option", "/options/stream"),
     ("hessian", {}, "text/html, application/json;q=0.9", "bad-option", "/options/stream"),
+    ("hessian", {}, "application/json, application/octet-stream;q=0", "bad-option", "/options/stream"),
     ("hvp", {}, None, "bad-option", "/options/stream"),
     ("hessian", {"layout": "csr"}, None, "bad-option", "/options/layout"),
     ("hessian", {"batched": True}, None, "bad-option", "/options/batched"),
@@ -179,6 +180,15 @@ def test_what_is_wrong_is_said_before_the_first_byte(
     problem = response.json()
     assert (problem["code"], problem["pointer"]) == (code, pointer)
     assert 400 <= response.status_code < 500
+
+
+def test_a_stream_is_not_compressed(client: httpx2.Client) -> None:
+    headers = {**BINARY, "Accept-Encoding": "gzip, identity;q=0"}
+    response = client.post("/v1/hessian", json=dense_request(20), headers=headers)
+    assert (response.status_code, response.json()["code"]) == (422, "bad-option")
+    found = client.post("/v1/hessian", json=dense_request(20), headers={**BINARY, "Accept-Encoding": "gzip"})
+    assert "content-encoding" not in found.headers
+    assert found.headers["vary"] == "Accept, Accept-Encoding"
 
 
 def test_a_fault_of_the_inputs_is_said_before_the_first_byte(client: httpx2.Client) -> None:

@@ -13,14 +13,13 @@ from hesse.function import Function
 from hesse.functional import Functional
 from hesse.jobs import (
     AsyncJob,
-    AsyncLocalJob,
-    LocalJob,
     call_of,
     converse_jobs,
     converse_submit,
     finish_of,
 )
 from hesse.listed import RegisteredFunction, converse_describe, converse_forget, converse_page
+from hesse.local_jobs import AsyncLocalJob, LocalJob
 from hesse.planning import planned
 from hesse.protocol import (
     Call,
@@ -33,7 +32,7 @@ from hesse.protocol import (
     converse,
     converse_plan,
 )
-from hesse.remote import LOCAL, RETRIES, Server, failure_of, keeps_nothing, server_of, setting
+from hesse.remote import LOCAL, RETRIES, Server, failure_of, keeps_nothing, server_of, setting, shown
 from hesse.streaming import Download
 from hesse.transport import translated
 from hesse_engine.errors import UnsupportedError
@@ -204,6 +203,9 @@ class AsyncClient:
                 reply = Reply(answer.status_code, answer.headers, answer.content)
             if failed:
                 reply = failed[0]
+
+    def __repr__(self) -> str:
+        return f"AsyncClient({shown(self.base_url)!r})"
 
     async def close(self) -> None:
         if self._owned is not None:

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 
 from hesse import __version__
 
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status is 2 where something that it needs is not installed."""
@@ -35,8 +37,8 @@ def _parser() -> argparse.ArgumentParser:
                        help="address to listen on (default: %(default)s, this machine only)")
     serve.add_argument("--port", type=_port, default=8000, help="port to listen on (default: %(default)s)")
     serve.add_argument("--workers", type=_count, default=1, help="server processes (default: %(default)s)")
-    serve.add_argument("--log-level", default=os.environ.get("HESSE_LOG_LEVEL", "INFO").upper(),
-                       choices=("DEBUG", "INFO", "WARNING", "ERROR"), type=str.upper,
+    serve.add_argument("--log-level", default=os.environ.get("HESSE_LOG_LEVEL", "INFO"), type=_level,
+                       metavar=f"{{{','.join(LEVELS)}}}",
                        help="least severe messages logged (default: HESSE_LOG_LEVEL, or INFO)")
     _add_keys(commands.add_parser("keys", help="make, list and revoke API keys",
                                   description="Make, list and revoke API keys: hashes in a file that servers read."))
@@ -57,6 +59,13 @@ def _add_keys(parser: argparse.ArgumentParser) -> None:
     actions.add_parser("revoke", help="revoke a key").add_argument("id", help="its id, as list shows it")
     for action in (add, *[actions.choices[name] for name in ("list", "revoke")]):
         action.add_argument("--file", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+
+
+def _level(text: str) -> str:
+    """`choices` would not look at a default, which is what the environment says."""
+    if text.upper() not in LEVELS:
+        raise argparse.ArgumentTypeError(f"HESSE_LOG_LEVEL, or the option, is one of {', '.join(LEVELS)}")
+    return text.upper()
 
 
 def _port(text: str) -> int:

@@ -94,6 +94,9 @@ class Function:
         self._ready: dict[Any, Short] = {}
         self.__doc__ = getattr(f, "__doc__", None)
 
+    def __repr__(self) -> str:
+        return f"hesse.function({getattr(self._f, '__qualname__', None) or repr(self._f)})"
+
     def __call__(self, *inputs: Any) -> Any:
         """f(*inputs)."""
         return self.value(inputs if len(inputs) != 1 else inputs[0])

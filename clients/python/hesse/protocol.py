@@ -14,7 +14,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Generator, Mapping, MutableSet
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
@@ -35,7 +35,7 @@ PAIRS = ("jvp", "vjp", "hvp", "vhp")
 TRIPLES = ("value_grad_hessian",)
 FLAGS = {"batch": "batched", "tangents": "many"}  # options that the service counts in the tensors
 MAX_RETRY_AFTER_S = 60.0
-JSON = "application/json"
+JSON, PROBLEM = "application/json", "application/problem+json"
 BINARY_BYTES = 256  # of tensors, from which on a frame is written in less time than JSON
 COMPRESS_BYTES = 1024  # of a body that is worth compressing
 Finish = Callable[[Result], Any]
@@ -175,18 +175,22 @@ def _graph(graph: Graph) -> dict[str, Any]:
     return graph_to_json(graph, encode=lambda array: array)
 
 
-def call_request(call: Call, wire: Wire = AS_CHEAPER) -> Request:
-    """`POST /v1/{operation}`."""
+def call_request(call: Call, wire: Wire = AS_CHEAPER, is_streamed: bool = False) -> Request:
+    """`POST /v1/{operation}`; of a stream, whose answer is one frame, whatever `wire` says of answers."""
     body: dict[str, Any] = {
         "function": {"graph": _graph(call.graph)} if call.id is None else {"id": call.id},
         "inputs": list(call.inputs),
-        "options": options_to_json(call.options),
+        "options": {**options_to_json(call.options), **({"stream": True} if is_streamed else {})},
     }
     if call.v is not None:
         body["v"] = list(call.v)
     if call.weights is not None:
         body["weights"] = list(call.weights)
-    return _request("POST", f"/v1/{call.operation}", body, wire)
+    request = _request("POST", f"/v1/{call.operation}", body, wire)
+    if not is_streamed:
+        return request
+    taken = {"Accept": f"{frames.MEDIA_TYPE}, {PROBLEM}", "Accept-Encoding": "identity"}
+    return replace(request, headers={**request.headers, **taken})
 
 
 def register_request(graph: Graph, wire: Wire = AS_CHEAPER) -> Request:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,6 +63,11 @@ def _checked(api_key: str) -> str:
 
 def setting(value: str | None, name: str, default: str | None) -> str | None:
     return value if value is not None else os.environ.get(name) or default
+
+
+def shown(base_url: str) -> str:
+    """The URL for eyes: without a password that stands in it."""
+    return re.sub(r"(?<=//)[^/@]*@", "...@", base_url)
 
 
 def keeps_nothing() -> StateError:

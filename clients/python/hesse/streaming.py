@@ -30,14 +30,13 @@ import numpy as np
 
 from hesse.conventions import OUTPUTS, as_tuple
 from hesse.errors import TransportError
-from hesse.protocol import Call, Reply, delay, failure, is_worth_retrying, options_to_json
+from hesse.protocol import Call, Reply, call_request, delay, failure, is_worth_retrying
 from hesse.scope import Scope
 from hesse.transport import translated
 from hesse_engine.errors import HesseError, InputError
 from hesse_engine.frontends.trace import is_tracer
+from hesse_engine.ir import frames
 from hesse_engine.ir.graph import DTYPES, Array, DType
-from hesse_engine.ir.tensor import encode_tensor
-from hesse_engine.ir.wire import graph_to_json
 from hesse_engine.options import Options
 from hesse_engine.result import check_out
 
@@ -137,7 +136,7 @@ class Download:
 
     def _attempt(self, client: Client) -> tuple[Reply | None, HesseError | None]:
         """(the refusal, what went wrong) of one request for the missing rows."""
-        with translated() as failed, client._http.stream("POST", **self._request(client._server)) as answer:
+        with translated() as failed, client._http.stream(**self._request(client._server)) as answer:
             if answer.status_code >= 400:
                 reply = Reply(answer.status_code, answer.headers, answer.read())
                 return reply, failure(reply)
@@ -148,7 +147,7 @@ class Download:
 
     async def _attempt_async(self, client: AsyncClient) -> tuple[Reply | None, HesseError | None]:
         with translated() as failed:
-            async with client._http.stream("POST", **self._request(client._server)) as answer:
+            async with client._http.stream(**self._request(client._server)) as answer:
                 if answer.status_code >= 400:
                     reply = Reply(answer.status_code, answer.headers, await answer.aread())
                     return reply, failure(reply)
@@ -174,16 +173,8 @@ class Download:
         if self.done:
             rows = range(self._total) if options.rows is None else options.rows
             options = replace(options, rows=tuple(rows[self.done:]))
-        body = {
-            "function": {"graph": graph_to_json(call.graph)},
-            "inputs": [encode_tensor(a) for a in call.inputs],
-            "options": {**options_to_json(options), "stream": True},
-        }
-        headers = {**server.headers, "Content-Type": "application/json", "Accept-Encoding": "identity",
-                   "Accept": "application/octet-stream, application/problem+json"}
-        found = {"url": f"{server.base_url}/v1/{call.operation}", "headers": headers,
-                 "content": json.dumps(body, allow_nan=False, separators=(",", ":")).encode()}
-        return found if server.timeout is None else {**found, "timeout": server.timeout}
+        request = call_request(replace(call, options=options), server.wire, is_streamed=True)
+        return {"method": request.method, "url": server.url(request), **server.arguments(request)}
 
     def _pause(self, failed: Reply | None, error: HesseError, attempt: int) -> float:
         """Seconds to wait before the next request; raises `error` where there is none."""
@@ -195,8 +186,8 @@ class Download:
 
     # ---- what arrives ------------------------------------------------------------------------------------------------
     def _begin(self, headers: Mapping[str, str]) -> None:
-        length = headers.get("inference-header-content-length", "")
-        if not length.isdigit() or int(length) > MAX_HEAD:
+        length = headers.get(frames.LENGTH, "")
+        if not (length.isascii() and length.isdigit()) or int(length) > MAX_HEAD:
             raise _strange()
         self._pending, self._head = bytearray(), int(length)
         self._at = -1
