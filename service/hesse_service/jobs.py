@@ -105,7 +105,9 @@ class Jobs:
         with self._first(terms.owner, key):
             body = await read_body(request, self.settings)
             if terms.is_plain and body.length <= self.settings.inline_body_bytes:
-                codec.validate(CallRequest, media.read(body.joined(), terms, self.settings, tuple))
+                call = codec.validate(CallRequest, media.read(body.joined(), terms, self.settings, tuple))
+                if call.options.stream:
+                    rows.check_accepted(request)
             job = await self.stored(lambda: self.store.add(_application(operation, terms, body, key)))
         self._wake.set()
         return job

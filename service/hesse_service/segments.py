@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import threading
 import time
 from collections.abc import Iterable
 from multiprocessing.shared_memory import SharedMemory
@@ -23,6 +24,7 @@ from hesse_engine.errors import HesseError, StateError
 
 FILES = Path("/dev/shm")  # noqa: S108 (where the operating system keeps segments)
 HAS_FILES = FILES.is_dir()
+_REMOVING = threading.Lock()
 
 
 def _view(segment: SharedMemory) -> memoryview:
@@ -116,14 +118,18 @@ def read(name: str, length: int) -> bytes:
 
 
 def remove(name: str) -> None:
-    """Remove the segment if it exists, and what is kept of it."""
+    """Remove the segment if it exists, and what is kept of it.
+
+    Opening one makes it known to the resource tracker, so two threads that removed the same would leave it known.
+    """
     KEPT.forget(name)
-    try:
-        segment = SharedMemory(name)
-    except FileNotFoundError:
-        return
-    segment.close()
-    segment.unlink()
+    with _REMOVING:
+        try:
+            segment = SharedMemory(name)
+        except FileNotFoundError:
+            return
+        segment.close()
+        segment.unlink()
 
 
 class Kept:
