@@ -160,8 +160,7 @@ class Settings(BaseSettings):
     # ---- what is kept
     data_dir: Path | None = Field(
         default=None,
-        description="Where functions, jobs, results and quotas are kept; unset: a private folder that ends with the server "
-        "[path].",
+        description="Where functions, jobs, results and quotas are kept; unset: one that ends with the server [path].",
     )
     store_functions: int = Field(
         default=10_000, ge=1, description="Registered functions kept of each owner, least recently used go [count]."
