@@ -191,8 +191,10 @@ def decode_one(value: Any, dtype: str, pointer: str, max_elements: int) -> Array
         return value
     if not isinstance(value, dict):
         value = {"data": value}
-    given = {k: v for k, v in value.items() if not (v is None and k in ("shape", "dtype"))}
-    return decode_tensor({"dtype": dtype, **given}, pointer, max_elements)
+    if value.get("dtype") is None or value.get("shape", ()) is None:
+        given = {k: v for k, v in value.items() if not (v is None and k in ("shape", "dtype"))}
+        value = {"dtype": dtype, **given}
+    return decode_tensor(value, pointer, max_elements)
 
 
 def located(error: HesseError, function: str) -> HesseError:

@@ -20,9 +20,19 @@ STRIDE = 256 * 1024  # bytes handed to the server at a time: it copies them, and
 
 def of_answer(answer: Answer) -> Response:
     """The response to what was computed here."""
-    headers = {"Server-Timing": server_timing(answer.seconds), **VARY, **answer.headers}
     pieces = answer.pieces
-    return Response(pieces[0] if len(pieces) == 1 else b"".join(pieces), headers=headers, media_type=answer.media)
+    body = bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+    stated = {"server-timing": server_timing(answer.seconds), **VARY, **answer.headers}
+    return Ready(body, answer.media, [(k.lower().encode(), v.encode()) for k, v in stated.items()])
+
+
+class Ready(Response):
+    """A response with its headers as they are sent; to make them Starlette's way takes 8 us."""
+
+    def __init__(self, body: bytes, media_type: str, headers: list[tuple[bytes, bytes]]) -> None:
+        self.status_code, self.background, self.body = 200, None, body
+        length = b"%d" % len(body)
+        self.raw_headers = [(b"content-length", length), (b"content-type", media_type.encode()), *headers]
 
 
 def of_reply(reply: Reply) -> Response:

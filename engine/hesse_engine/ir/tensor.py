@@ -6,6 +6,7 @@ travel as the strings "NaN", "Infinity" and "-Infinity"; every finite number rou
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from hesse_engine.ir.graph import DTYPES, FLOAT64, Array, DType, Shape, size_of
 
 NON_FINITE = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
 MAX_RANK = 32
+MEMBERS = frozenset({"shape", "dtype", "data"})
+FEW = 64  # elements that Python looks through sooner than NumPy: 0.4 us instead of 6 for four of them
 
 
 def encode_tensor(array: Array) -> dict[str, Any]:
@@ -38,8 +41,7 @@ def decode_tensor(value: Any, pointer: str = "", max_elements: int = 1 << 34) ->
         return value.copy()  # what came in a frame is read-only and keeps the whole frame alive
     if not isinstance(value, dict):
         value = {"data": value}
-    unknown = set(value) - {"shape", "dtype", "data"}
-    if unknown or "data" not in value:
+    if not value.keys() <= MEMBERS or "data" not in value:
         raise InputError("bad-tensor", "A tensor has the members shape, dtype and data, no others.", pointer=pointer)
     dtype = decode_dtype(value.get("dtype", "float64"), f"{pointer}/dtype")
     flat, nested = _flatten(value["data"], f"{pointer}/data", max_elements)
@@ -115,11 +117,16 @@ def _to_floats(flat: list[Any], dtype: DType, kinds: set[type], pointer: str) ->
                 )
             flat[k] = NON_FINITE[flat[k]]
     try:
-        with np.errstate(over="ignore"):
-            array = np.array(flat, dtype=FLOAT64).astype(dtype, copy=False)
+        array = np.array(flat, dtype=FLOAT64)
     except (OverflowError, ValueError, TypeError):
         raise InputError("bad-tensor", f"A value is not a number of {dtype}.", pointer=pointer) from None
-    if int(np.count_nonzero(~np.isfinite(array))) != len(named):
+    if dtype == FLOAT64 and not named and len(flat) <= FEW:
+        is_sound = all(map(math.isfinite, flat))
+    else:
+        with np.errstate(over="ignore"):
+            array = array.astype(dtype, copy=False)
+        is_sound = int(np.count_nonzero(~np.isfinite(array))) == len(named)
+    if not is_sound:
         raise InputError(
             "bad-tensor", f'A number overflows {dtype}; write infinity as "Infinity".', pointer=pointer
         )
