@@ -80,7 +80,8 @@ def test_a_stream_that_fails_midway_fails_the_job(tmp_path: Path) -> None:
     """All blocks together have the job's deadline; what was written of them is removed."""
     body = {"function": {"graph": slow_graph(1)}, "inputs": [[0.001] * 1000], "options": {"stream": True}}
     with running(tmp_path / "server.log", compute_processes=1, stream_block_bytes=8000, segment_bytes=1000,
-                 data_dir=tmp_path / "data", job_deadline_s=12, kept_segment_bytes=0) as server:
+                 data_dir=tmp_path / "data", job_deadline_s=12, kept_segment_bytes=0,
+                 max_flops=10**16) as server:
         with httpx2.Client(base_url=server.url, timeout=100) as client:
             path, told = ended(client, "hessian", body, Accept="application/octet-stream")
             kind, data = told[-1]

@@ -204,7 +204,7 @@ def test_docs_name_each_limit_once() -> None:
     for name in LIMITS:
         text = Settings.model_fields[name].description or ""
         assert text.count("->") == 1
-    page = Path(__file__).parents[2] / "docs" / "settings.md"
+    page = Path(__file__).parents[2] / "docs" / "operations.md"
     assert "<!-- settings -->" in page.read_text()
 
 
