@@ -16,6 +16,8 @@ logger = logging.getLogger("hesse.service")
 STRIKES = 3  # slow runs in a row after which a computation leaves the event loop
 MOST_STRIKES = 4096  # computations that are remembered to have been slow
 BAN_S = 60.0
+SEEN_S = 0.01
+MOST_SEEN = 10_000
 
 
 class Inline:
@@ -24,6 +26,7 @@ class Inline:
     def __init__(self, evaluator: Evaluator) -> None:
         self.evaluator = evaluator
         self._thread = ThreadPoolExecutor(1, "hesse-inline")
+        self._seen: dict[tuple[str, str], float] = {}
         self._pending: set[HotKey] = set()
         self._strikes: dict[HotKey, int] = {}
         self._banned: dict[HotKey, float] = {}
@@ -40,7 +43,7 @@ class Inline:
         """
         assert isinstance(call.function, ById)
         store, name = self.evaluator.store, call.function.id
-        if not store.has(terms.owner, name):
+        if not self._is_stored(terms.owner, name):
             raise unknown_function()
         is_watched = bool(self._strikes)
         started = time.thread_time() if is_watched else 0.0
@@ -53,6 +56,22 @@ class Inline:
         if is_watched or slow_s > self.evaluator.settings.inline_s:
             self._watch(slow_s, HotKey(terms.owner, name, operation, entry.options))
         return answer
+
+    def _is_stored(self, owner: str, name: str) -> bool:
+        """Looked up once in `SEEN_S`: so long may a function be called that another server process deleted."""
+        seen, now = self._seen.get((owner, name), 0.0), time.monotonic()
+        if now - seen < SEEN_S:
+            return True
+        if len(self._seen) > MOST_SEEN:
+            self._seen.clear()
+        is_stored = self.evaluator.store.has(owner, name)
+        if is_stored:
+            self._seen[owner, name] = now
+        return is_stored
+
+    def forget(self, owner: str, name: str) -> None:
+        """The function was deleted here: the next call is told so."""
+        self._seen.pop((owner, name), None)
 
     def promote(self, key: HotKey) -> None:
         """Prepare a computation here, in the background."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import shutil
 import tempfile
@@ -35,6 +36,8 @@ from hesse_service.workers import Reply, Work, Workers, deadline_exceeded
 logger = logging.getLogger("hesse.service")
 
 T = TypeVar("T")
+# A request leaves hundreds of objects: by Python's own thresholds every third one would pay for a look at them.
+GARBAGE = (20_000, 20, 20)
 
 
 class Service:
@@ -68,6 +71,7 @@ class Service:
         """Load the VM here after a compute process did: then it comes from the disk cache, without compiling."""
         await self.workers.first_warm()
         await asyncio.to_thread(load_kernels)
+        gc.set_threshold(*GARBAGE)
         self._is_warm = True
 
     # ---- lifecycle --------------------------------------------------------------------------------------------------
@@ -196,7 +200,9 @@ class Service:
         return await asyncio.to_thread(self.evaluator.document, name, owner)
 
     async def delete(self, name: str, owner: str = ANYBODY) -> None:
-        if not await asyncio.to_thread(self.store.delete, owner, name):
+        is_known = await asyncio.to_thread(self.store.delete, owner, name)
+        self.inline.forget(owner, name)
+        if not is_known:
             raise unknown_function()
 
 
