@@ -183,7 +183,9 @@ def _outcome(task: Task) -> Reply:
         if declared is None:
             logger.error("request %s failed", task.terms.request_id, exc_info=error)
             declared = internal()
-        return Reply(error=declared)
+        # the frames of a traceback would keep the body alive while its memory is handed back
+        declared.__cause__ = declared.__context__ = None
+        return Reply(error=declared.with_traceback(None))
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
