@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import multiprocessing
 import os
@@ -61,7 +62,8 @@ class Lifecycle:
         def on_signal(number: int, frame: FrameType | None) -> None:
             if not self._first:
                 self._first = number
-                loop.call_soon_threadsafe(self._begin, loop, notice_s, drain)
+                # A signal may come in the midst of a request, whose context is none of draining's.
+                loop.call_soon_threadsafe(self._begin, loop, notice_s, drain, context=contextvars.Context())
             elif number == self._first or multiprocessing.parent_process() is None:
                 # Ctrl-C reaches a supervised server twice, from the terminal and as its supervisor's SIGTERM
                 _end_now(number, abandon)
