@@ -90,6 +90,11 @@ class Settings(BaseSettings):
         default=256 * MIB, ge=1,
         description="Largest request body or npz archive once inflated [bytes] -> inflated-too-large.",
     )
+    max_json_parts: int = Field(
+        default=4_000_000,
+        ge=1,
+        description="Lists, objects, members and elements of one JSON body [count] -> too-many-parts.",
+    )
     compress_bytes: int = Field(
         default=1 * KIB, ge=0, description="JSON answers from this size on are compressed where asked for [bytes]."
     )
@@ -152,9 +157,6 @@ class Settings(BaseSettings):
     )
     stall_timeout_s: float = Field(
         default=30.0, gt=0, description="A client that takes nothing of its answer for this long is given up [s]."
-    )
-    max_json_parts: int = Field(
-        default=4_000_000, ge=1, description="Lists, objects and members of one body [count] -> too-many-parts."
     )
 
     # ---- what is kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hostile_crowds
 import hostile_formats
 import hostile_graphs
 import hostile_http
@@ -10,4 +11,4 @@ import hostile_text
 from hostile_row import Row
 
 ROWS: list[Row] = [*hostile_text.ROWS, *hostile_graphs.ROWS, *hostile_http.ROWS, *hostile_formats.ROWS,
-    *hostile_jobs.ROWS]
+    *hostile_jobs.ROWS, *hostile_crowds.ROWS]

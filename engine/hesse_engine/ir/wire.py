@@ -34,6 +34,8 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,127}")
 WIRE_LIMITS = Limits(nodes=1_000_000, rank=32, elements=1 << 34)
 MAX_NODES = 100_000
 MAX_INPUTS = 1_000
+MAX_OUTPUTS = 100_000
+MAX_ARGUMENTS = 100_000  # of one node
 MAX_LOOPS = 8  # loops within loops
 MAX_ATTRIBUTE = 65_536  # entries in one attribute list, characters in one attribute string
 
@@ -139,6 +141,9 @@ class _Reader:
         outputs = self.body["outputs"]
         if not outputs:
             raise GraphError("no-outputs", "The graph has no outputs.", pointer=f"{self.pointer}/outputs")
+        if len(outputs) > MAX_OUTPUTS:
+            raise LimitError("too-many-nodes", f"A graph has at most {MAX_OUTPUTS} outputs, not {len(outputs)}.",
+                             pointer=f"{self.pointer}/outputs")
         found = [self._reference(o, f"{self.pointer}/outputs/{k}", None) for k, o in enumerate(outputs)]
         return Graph(tuple(inputs), tuple(found), self._guards())
 
@@ -183,6 +188,9 @@ class _Reader:
             name = self._name(entry.get("id"), f"{at}/id")
             if name in self.position or name in self.known:
                 raise GraphError("duplicate-id", "Two nodes or inputs have the same id.", pointer=f"{at}/id", node=name)
+            if len(entry.get("args", [])) > MAX_ARGUMENTS:
+                raise LimitError("too-many-nodes", f"A node has at most {MAX_ARGUMENTS} arguments.",
+                                 pointer=f"{at}/args", node=name)
             self.position[name] = k
 
     def _order(self) -> list[int]:
