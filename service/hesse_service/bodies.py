@@ -26,6 +26,10 @@ class Body:
     def joined(self) -> bytes:
         return self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
 
+    def release(self) -> None:
+        """Let go of the bytes: an error and the frames of its traceback hold each other, and with them the body."""
+        self.chunks.clear()
+
 
 async def read_body(request: Request, settings: Settings) -> Body:
     """The body, counted while it arrives: a chunked one states no length.

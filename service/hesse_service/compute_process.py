@@ -19,8 +19,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from hesse_engine import progress
 from hesse_engine.backend import hot
 from hesse_engine.backend.plan import Plan
@@ -29,14 +27,14 @@ from hesse_service import logs, media, segments
 from hesse_service.evaluator import Evaluator, HotKey, RowsPlan, internal, translate
 from hesse_service.exchange import JSON, Terms
 from hesse_service.journal import CURRENT, Exchange
-from hesse_service.settings import MIB, Settings
+from hesse_service.memory import Trimmer
+from hesse_service.settings import Settings
 from hesse_service.store_file import open_store
 from hesse_service.tracing import trace_from
 
 logger = logging.getLogger("hesse.service")
 
 OOM_SCORE = "500"  # where memory runs out altogether, the kernel ends a compute process rather than the server
-TRIM_BYTES = 64 * MIB  # growth after which freed memory is handed back; the call takes milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +87,7 @@ class _Process:
     settings: Settings
     evaluator: Evaluator
     cell: Cell
-    trimmed_bytes: int
+    trimmer: Trimmer
 
 
 def start_process(settings: Settings, store_path: Path, cell: Cell) -> None:
@@ -105,7 +103,7 @@ def start_process(settings: Settings, store_path: Path, cell: Cell) -> None:
     logs.configure_process(settings.log_format)
     _Process.settings, _Process.cell = settings, cell
     _Process.evaluator = Evaluator(settings, open_store(settings, store_path))
-    _Process.trimmed_bytes = resident_bytes(os.getpid())
+    _Process.trimmer = Trimmer()
     threading.Thread(target=_load, args=(cell,), daemon=True).start()
 
 
@@ -158,7 +156,7 @@ def _counters() -> dict[str, int]:
     entries = _Process.evaluator.entries
     return {
         "pid": os.getpid(),
-        "resident_bytes": _trimmed(),
+        "resident_bytes": _Process.trimmer.trimmed(),
         "hits": entries.hits,
         "misses": entries.misses,
         "prepared": len(entries),
@@ -229,32 +227,3 @@ def _body(task: Task) -> bytes | memoryview:
     except FileNotFoundError:  # cancelled in this moment: the server will end this process, nobody hears the answer
         logger.info("request %s was cancelled before it was read", task.terms.request_id)
         raise internal() from None
-
-
-# ---- memory ---------------------------------------------------------------------------------------------------------
-def resident_bytes(pid: int) -> int:
-    """Memory that a process has for itself: without shared segments, which are counted by whoever made them.
-
-    Raises:
-        psutil.Error: there is no such process.
-    """
-    found = psutil.Process(pid).memory_info()
-    return int(found.rss - getattr(found, "shared", 0))
-
-
-def _trimmed() -> int:
-    """The memory of this process, after what was freed went back to the system where there is much of it."""
-    now = resident_bytes(os.getpid())
-    if now - _Process.trimmed_bytes > TRIM_BYTES and _trim():
-        now = resident_bytes(os.getpid())
-        _Process.trimmed_bytes = now
-    return now
-
-
-def _trim() -> bool:
-    """glibc keeps what small pieces of a large answer took; other C libraries have no such call."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError):
-        return False
-    return True

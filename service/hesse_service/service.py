@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from hesse_engine.errors import StateError
 from hesse_service import codec, job_routes, media, metrics, responses, rows, store_file
-from hesse_service.bodies import Disconnected, read_body
+from hesse_service.bodies import Body, Disconnected, read_body
 from hesse_service.compute_process import load_kernels
 from hesse_service.evaluator import Answer, Entry, Evaluator, translate, unknown_function
 from hesse_service.exchange import ANYBODY, DOCUMENT, TENSORS, Terms, terms_of
@@ -26,6 +26,7 @@ from hesse_service.jobs import Jobs
 from hesse_service.journal import Exchange, exchange_of
 from hesse_service.lifecycle import Lifecycle, draining, end_children
 from hesse_service.listing import listing
+from hesse_service.memory import SELDOM, Trimmer
 from hesse_service.preferences import preference_of
 from hesse_service.quotas import Ledger
 from hesse_service.schemas import CallRequest
@@ -36,8 +37,6 @@ from hesse_service.workers import Reply, Work, Workers, deadline_exceeded
 logger = logging.getLogger("hesse.service")
 
 T = TypeVar("T")
-# A request leaves hundreds of objects: by Python's own thresholds every third one would pay for a look at them.
-GARBAGE = (20_000, 20, 20)
 
 
 class Service:
@@ -63,7 +62,8 @@ class Service:
     async def start(self) -> None:
         await self.workers.start()
         self.jobs.start()
-        self._tasks = [asyncio.create_task(self._warm_up()), asyncio.create_task(self.workers.mend())]
+        watches = (self._warm_up(), self.workers.mend(), Trimmer().keep())
+        self._tasks = [asyncio.create_task(w) for w in watches]
         if self.keyring is not None:
             self._tasks.append(asyncio.create_task(self.keyring.watch()))
 
@@ -71,7 +71,7 @@ class Service:
         """Load the VM here after a compute process did: then it comes from the disk cache, without compiling."""
         await self.workers.first_warm()
         await asyncio.to_thread(load_kernels)
-        gc.set_threshold(*GARBAGE)
+        gc.set_threshold(*SELDOM)
         self._is_warm = True
 
     # ---- lifecycle --------------------------------------------------------------------------------------------------
@@ -132,6 +132,14 @@ class Service:
             job = await self._until_gone(request, self.jobs.waited(job, preference.wait_s or 0.0))
             return await job_routes.accepted(self.jobs, job, preference, terms.request_id)
         body = await read_body(request, self.settings)
+        try:
+            return await self._answer(kind, name, request, terms, body)
+        except BaseException:
+            body.release()
+            raise
+
+    async def _answer(self, kind: str, name: str, request: Request, terms: Terms, body: Body) -> Response:
+        exchange = exchange_of(request.scope)
         exchange.body_bytes, parsing = body.length, time.perf_counter()
         started, left_s = time.monotonic(), self.settings.deadline_s
         if terms.is_plain and body.length <= self.settings.inline_body_bytes:
@@ -177,6 +185,7 @@ class Service:
 
     async def functions(self, limit: int, place: tuple[float, str], owner: str) -> tuple[bytes, str | None]:
         return await asyncio.to_thread(listing, self.store, owner, limit, place)
+
     async def _until_gone(self, request: Request, running: Coroutine[Any, Any, T]) -> T:
         """What `running` gives. It is cancelled when the client goes away first, or draining takes too long."""
         work = asyncio.create_task(running)

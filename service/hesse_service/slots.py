@@ -20,7 +20,8 @@ import psutil
 from pebble import ProcessPool
 
 from hesse_service import segments
-from hesse_service.compute_process import Cell, Reply, Task, perform, resident_bytes, start_process
+from hesse_service.compute_process import Cell, Reply, Task, perform, start_process
+from hesse_service.memory import resident_bytes
 from hesse_service.settings import Settings
 
 PROGRESS_S = 0.1  # between two looks at how far a computation is

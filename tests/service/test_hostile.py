@@ -21,7 +21,7 @@ from hesse_engine.errors import CODES, STATUS
 from serving import Server, running, wait_for
 
 LATE_S = 5.0  # of processor time; the promise is a second, on processors that are not shared
-GROWTH_BYTES = 300 << 20  # of all processes together, over the whole table
+GROWTH_BYTES = 256 << 20  # of all processes together, over the whole table
 HEADERS = {"content-type", "content-length", "x-request-id", "x-content-type-options", "cache-control", "date",
            "cross-origin-resource-policy"}
 

@@ -118,6 +118,16 @@ def test_large_answers_give_their_memory_back(server: Server) -> None:
         assert size - before[pid] < 48 << 20, (before, after)
 
 
+def test_refused_bodies_give_their_memory_back(server: Server) -> None:
+    """Ten bodies of 60 MB that are no JSON, each in a connection of its own: the server keeps none of them."""
+    before, body = resident(server), b" " * (60 << 20)
+    for _ in range(10):
+        answer = httpx2.post(f"{server.url}/v1/hessian", content=body, timeout=120,
+                             headers={"Content-Type": "application/json"})
+        assert answer.json()["code"] == "malformed-json"
+    wait_for(lambda: all([size - before[pid] < 96 << 20 for pid, size in resident(server).items()]), 10)
+
+
 def test_files_of_the_store_stay_bounded(tmp_path: Path) -> None:
     """Three times as many functions as may be kept take no more room on the disk than these and the log."""
     settings = {**SETTINGS, "store_functions": 50, "data_dir": tmp_path / "data"}
