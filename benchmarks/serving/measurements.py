@@ -120,20 +120,46 @@ async def _rates(ours: Side, theirs: Side, effort: Effort) -> tuple[tuple[float,
 
 
 async def _open(ours: Side, theirs: Side, rates: tuple[float, float], effort: Effort) -> list[Figure]:
-    """Open arrivals at both sides in turns, each at the same part of its own highest rate."""
-    found: list[list[Run]] = [[], []]
+    """Open arrivals at both sides in turns: at a part of the highest rate of each, then with as much of a core busy.
+
+    The two differ: requests that come one by one cost more than those of a closed loop, of which the server finds
+    several at each turn.
+    """
+    sides, figures = (ours, theirs), []
+    shares, found = await _arrivals(sides, [LOAD * rate for rate in rates], effort)
+    name = f"{100 * LOAD:.0f} % of the highest rate"
+    figures += _latencies(name, found, shares)
+    busy = [LOAD * LOAD * rate / share for rate, share in zip(rates, shares, strict=True)]
+    shares, again = await _arrivals(sides, busy, effort)
+    figures += _latencies(f"{100 * LOAD:.0f} % of the server's core", again, shares)
+    failures = sum([run.failures for run in found[0] + again[0]])
+    return [*figures, Figure("failures of open arrivals", float(failures), "", "<= 0")]
+
+
+async def _arrivals(
+    sides: tuple[Side, Side], rates: list[float], effort: Effort
+) -> tuple[list[float], tuple[list[Run], list[Run]]]:
+    """Windows of open arrivals in turns: the share of a core that each server used (median), and the runs."""
+    runs: tuple[list[Run], list[Run]] = ([], [])
+    shares: tuple[list[float], list[float]] = ([], [])
     for k in range(effort.windows):
-        for runs, side, rate in zip(found, (ours, theirs), rates, strict=True):
-            runs.append(await generator.open_loop(
-                side.server.host, side.server.port, side.request, LOAD * rate, effort.open_seconds / effort.windows,
-                4 * effort.connections, seed=k))
-    (p50, p99, ratio), (_, _, other) = [_spread(runs) for runs in found]
+        for side, rate, seen, used in zip(sides, rates, runs, shares, strict=True):
+            before = side.server.cpu()
+            run = await generator.open_loop(side.server.host, side.server.port, side.request, rate,
+                                            effort.open_seconds / effort.windows, 4 * effort.connections, seed=k)
+            used.append((side.server.cpu() - before) / run.seconds)
+            seen.append(run)
+    return [statistics.median(used) for used in shares], runs
+
+
+def _latencies(load: str, runs: tuple[list[Run], list[Run]], shares: list[float]) -> list[Figure]:
+    (p50, p99, ratio), (_, _, other) = [_spread(side) for side in runs]
     return [
-        Figure(f"p50 of open arrivals at {100 * LOAD:.0f} % load", 1e3 * p50, "ms", "", "from when it was due"),
-        Figure(f"p99 of open arrivals at {100 * LOAD:.0f} % load", 1e3 * p99, "ms"),
-        Figure("p99 / p50", ratio, "", "<= 6", "median of windows"),
-        Figure("p99 / p50 of the empty route", other, "", "", "at as much of its own rate"),
-        Figure("failures of open arrivals", float(sum([run.failures for run in found[0]])), "", "<= 0"),
+        Figure(f"p50 of open arrivals at {load}", 1e3 * p50, "ms", "", "from when it was due"),
+        Figure(f"p99 of open arrivals at {load}", 1e3 * p99, "ms"),
+        Figure(f"p99 / p50 at {load}", ratio, "", "<= 6", "median of windows"),
+        Figure(f"p99 / p50 of the empty route at {load}", other, "", "", "of its own"),
+        Figure("share of its core that the server used", shares[0], "", "", f"the empty route {shares[1]:.2f}"),
     ]
 
 

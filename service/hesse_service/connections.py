@@ -26,8 +26,7 @@ class Connection(H11Protocol):
     settings: Settings | None = None
     count = 0
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if Connection.settings is None:
             Connection.settings = Settings()

@@ -64,6 +64,7 @@ def serve(
             lifespan="on",
             ws="none",
             http=Connection,
+            loop="asyncio",  # whatever is installed beside: uvloop gained nothing here (docs/load.md)
         )
         if workers == 1:
             uvicorn.Server(config).run()
