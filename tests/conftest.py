@@ -13,8 +13,9 @@ settings.load_profile("hesse")
 
 
 # Where files are handed to several processes, those that take longest come first: none is left alone at the end.
-LONG = ("test_faults", "test_hostile", "test_properties", "test_kernels", "test_scenarios", "test_jit", "test_job_faults",
-        "test_drain", "test_memory", "test_soak", "test_processes", "test_streaming", "test_job_streams", "test_precision")
+LONG = ("test_faults", "test_hostile", "test_properties", "test_kernels", "test_scenarios", "test_jit",
+        "test_job_faults", "test_drain", "test_memory", "test_soak", "test_processes", "test_streaming",
+        "test_job_streams", "test_precision")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
