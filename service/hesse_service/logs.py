@@ -45,6 +45,7 @@ def log_config(level: str, chosen: str = "auto", *, is_background: bool = True) 
         "formatters": {"line": {"()": f"hesse_service.logs.{lines}"}},
         "handlers": {"stderr": {"()": handler, "formatter": "line"}},
         "loggers": {name: {"handlers": ["stderr"], "level": level, "propagate": False} for name in LOGGERS},
+        "root": {"handlers": ["stderr"], "level": "WARNING"},  # what libraries say: lines of the same format
     }
 
 

@@ -74,5 +74,6 @@ class SegmentResponse(Response):
             for at in range(0, self.length, STRIDE):
                 more = at + STRIDE < self.length
                 await send({"type": "http.response.body", "body": content[at : at + STRIDE], "more_body": more})
+                await asyncio.sleep(0)  # others have their turn, and the loop hears of a client that left
         finally:
             segments.KEPT.give(self.name)

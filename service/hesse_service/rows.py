@@ -215,6 +215,7 @@ class RowsResponse(Response):
             await send({"type": "http.response.body", "body": self.head, "more_body": True})
             async for piece in pieces:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
+                await asyncio.sleep(0)  # as a whole matrix is sent: see SegmentResponse
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _log_failure(self, sending: asyncio.Task[None]) -> None:

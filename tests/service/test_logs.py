@@ -198,3 +198,20 @@ def test_a_compute_process_logs_with_the_ids_of_its_request() -> None:
     assert (line["level"], line["request_id"], line["trace_id"], line["span_id"]) == ("ERROR", "abc", TRACE, PARENT)
     assert line["message"] == 'failed\n{"level": "forged"}'
     assert "ValueError: one\ntwo" in line["exception"]
+
+
+LIBRARY = """
+import logging, logging.config
+from hesse_service.logs import log_config
+logging.config.dictConfig(log_config("ERROR", "json", is_background=False))
+logging.getLogger("asyncio").info("unheard")
+logging.getLogger("asyncio").warning("one\\ntwo")
+"""
+
+
+def test_what_libraries_say_has_the_same_format() -> None:
+    path = os.pathsep.join([p for p in sys.path if p])
+    done = subprocess.run([sys.executable, "-c", LIBRARY], capture_output=True, text=True, check=True,
+                          env={**os.environ, "PYTHONPATH": path})
+    line = json.loads(done.stderr)
+    assert (line["level"], line["logger"], line["message"]) == ("WARNING", "asyncio", "one\ntwo")
