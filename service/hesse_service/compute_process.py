@@ -91,9 +91,13 @@ class _Process:
 
 
 def start_process(settings: Settings, store_path: Path, cell: Cell) -> None:
-    """Initializer: the default signal actions end the process at once; the VM loads behind the first requests."""
-    for number in (signal.SIGTERM, signal.SIGALRM):
-        signal.signal(number, signal.SIG_DFL)
+    """Initializer; the VM loads behind the first requests.
+
+    The alarm of a deadline ends the process at once, by its default action. SIGTERM is for the server, which lets
+    running work finish; a service manager sends it to all processes of the service.
+    """
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     cell.is_warm, cell.pid = False, os.getpid()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # an allocation far beyond the limit is refused at once, where the watch over the memory in use comes too late

@@ -64,8 +64,9 @@ class Lifecycle:
                 self._first = number
                 # A signal may come in the midst of a request, whose context is none of draining's.
                 loop.call_soon_threadsafe(self._begin, loop, notice_s, drain, context=contextvars.Context())
-            elif number == self._first or multiprocessing.parent_process() is None:
-                # Ctrl-C reaches a supervised server twice, from the terminal and as its supervisor's SIGTERM
+            elif multiprocessing.parent_process() is None:
+                # What is sent to all processes reaches a supervised server twice, the second time from its supervisor,
+                # which ends it by SIGKILL where it hears a second signal itself.
                 _end_now(number, abandon)
 
         for number in SIGNALS:

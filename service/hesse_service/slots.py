@@ -17,7 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import psutil
-from pebble import ProcessPool
+from pebble import CONSTS, ProcessPool
 
 from hesse_service import segments
 from hesse_service.compute_process import Cell, Reply, Task, perform, start_process
@@ -25,6 +25,7 @@ from hesse_service.memory import resident_bytes
 from hesse_service.settings import Settings
 
 PROGRESS_S = 0.1  # between two looks at how far a computation is
+CONSTS.term_timeout = 0  # a compute process ignores SIGTERM: the pool goes on to SIGKILL
 
 
 class Process:

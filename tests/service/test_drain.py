@@ -28,9 +28,9 @@ def started(log: Path, workers: int = 1, **settings: Any) -> Iterator[tuple[Serv
     port = free_port()
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([p for p in sys.path if p]), "HESSE_COMPUTE_PROCESSES": "1",
            **{f"HESSE_{k.upper()}": str(v) for k, v in settings.items()}}
-    with log.open("wb") as sink:
+    with log.open("wb") as sink:  # in a group of its own, as a service manager starts it
         process = subprocess.Popen([sys.executable, "-c", COMMAND.format(port=port, workers=workers)],
-                                   env=env, stdout=sink, stderr=sink)
+                                   env=env, stdout=sink, stderr=sink, start_new_session=True)
     server = Server(f"http://127.0.0.1:{port}", process.pid, log)
     try:
         wait_for(lambda: answers(server, "/readyz") or process.poll() is not None, 120)
@@ -89,14 +89,18 @@ def left_clean(server: Server) -> None:
     assert "leaked" not in text, text
 
 
-def test_running_work_is_finished_and_new_work_refused(tmp_path: Path) -> None:
-    with started(tmp_path / "log", drain_notice_s=0) as (server, process), ThreadPoolExecutor(2) as pool:
+@pytest.mark.parametrize(("workers", "whole_group"), [(1, False), (1, True), (2, True)])
+def test_running_work_is_finished_and_new_work_refused(tmp_path: Path, workers: int, whole_group: bool) -> None:
+    with started(tmp_path / "log", workers, drain_notice_s=0) as (server, process), ThreadPoolExecutor(2) as pool:
         below = descendants(server.pid)
         host, _, port = server.url.removeprefix("http://").partition(":")
         running = pool.submit(post, server, slow(20))
         wait_for(lambda: in_flight(server) == 2, 10)
         assert not running.done()
-        process.send_signal(signal.SIGTERM)
+        if whole_group:  # as systemd does, to compute processes as well
+            os.killpg(process.pid, signal.SIGTERM)
+        else:
+            process.send_signal(signal.SIGTERM)
         wait_for(lambda: not connects(host, int(port)), 10)
         assert running.result().status_code == 200
         assert running.result().headers["connection"] == "close"
