@@ -27,6 +27,7 @@ from hesse_service.settings import Settings
 QUERY = ("function", "expression", "inputs", "options")
 NUMBERED = re.compile(r"(inputs|v|weights)\.(0|[1-9][0-9]{0,3})")
 MAX_MEMBERS = 1_000
+ENTRY = b"PK\x01\x02"  # before each member in the directory of an archive
 MAX_HEADER = 10_000  # characters of an npy header
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 NamesOf = Callable[[str], Sequence[str]]
@@ -107,6 +108,8 @@ def _function(query: str) -> dict[str, Any]:
 
 def read_archive(body: bytes, settings: Settings) -> dict[str, Array]:
     """The arrays of an npz archive. Number and sizes of its members are looked at before one is inflated."""
+    if body.count(ENTRY) > 2 * MAX_MEMBERS:  # opening reads them all; what is data may look like one by chance
+        raise _too_many_members()
     try:
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
             members = archive.infolist()
@@ -123,9 +126,13 @@ def read_archive(body: bytes, settings: Settings) -> dict[str, Array]:
         raise InputError("bad-archive", "The body is not an npz archive, or is damaged.") from None
 
 
+def _too_many_members() -> LimitError:
+    return LimitError("inflated-too-large", f"The archive has more than {MAX_MEMBERS} members.")
+
+
 def _check_members(members: Sequence[zipfile.ZipInfo], settings: Settings) -> None:
     if len(members) > MAX_MEMBERS:
-        raise LimitError("inflated-too-large", f"The archive has more than {MAX_MEMBERS} members.")
+        raise _too_many_members()
     if sum([m.file_size for m in members]) > settings.max_inflated_bytes:
         raise LimitError("inflated-too-large", f"The archive inflates to more than {settings.max_inflated_bytes} "
                                                "bytes.")

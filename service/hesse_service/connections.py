@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -18,6 +19,7 @@ from hesse_service.settings import Settings
 from hesse_service.tracing import Trace
 
 UNANSWERED = (h11.IDLE, h11.SEND_RESPONSE)
+CRUMB_BYTES, MAX_CRUMBS = 16, 20_000  # chunks of a body smaller than this, of which each costs as much as a large one
 
 
 class Connection(H11Protocol):
@@ -31,6 +33,8 @@ class Connection(H11Protocol):
         if Connection.settings is None:
             Connection.settings = Settings()
         self._bounds = Connection.settings
+        self._crumbs = 0
+        self.conn.next_event = self._next_event  # type: ignore[method-assign]
         self._head: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
         Connection.count += 1
@@ -53,6 +57,21 @@ class Connection(H11Protocol):
         elif self._head is None and not self.transport.is_closing() and self.timeout_keep_alive_task is None:
             self._await_head()
 
+    def _next_event(self) -> Any:
+        """h11's next event. A body in chunks of a byte each would hold the event loop for a minute."""
+        event = h11.Connection.next_event(self.conn)
+        if type(event) is h11.Data:
+            if len(event.data) < CRUMB_BYTES:
+                self._crumbs += 1
+                if self._crumbs > MAX_CRUMBS:
+                    raise h11.RemoteProtocolError("the body is in crumbs")
+        elif type(event) is h11.Request:
+            self._crumbs = 0
+        return event
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Nothing: some clients ask for HTTP/2 in every request, and are answered as if they had not."""
+
     def _await_head(self) -> None:
         self._head = self.loop.call_later(self._bounds.head_timeout_s, self._head_is_late)
 
@@ -69,7 +88,10 @@ class Connection(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Called where HTTP itself is broken: nothing that follows on this connection can be trusted."""
         self._stop_waiting()
-        self._refuse(InputError("malformed-http", "The bytes received are not a request of HTTP/1.1."))
+        text = "The bytes received are not a request of HTTP/1.1."
+        if self._crumbs > MAX_CRUMBS:
+            text = f"The body came in more than {MAX_CRUMBS} chunks of less than {CRUMB_BYTES} bytes."
+        self._refuse(InputError("malformed-http", text))
 
     def _refuse(self, error: InputError | StateError) -> None:
         """Answer with a problem unless another answer has begun, and close."""

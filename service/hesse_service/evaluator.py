@@ -374,8 +374,8 @@ class Evaluator:
         fits = len(arrays) == len(graph.inputs) and all(
             [a.shape == (*lead, *n.shape) and a.dtype == n.dtype for a, n in zip(arrays, graph.inputs, strict=True)]
         )
-        points = [arrays] if batch is None or not fits else [[a[k] for a in arrays] for k in range(batch)]
-        if fits and not all([guards_hold(graph, point) for point in points]):
+        points = [arrays] if batch is None or not fits else ([a[k] for a in arrays] for k in range(batch))
+        if fits and not all(guards_hold(graph, point) for point in points):  # the first that fails ends it
             raise StateError(
                 "graph-point-specific",
                 "The function branches on values: its graph was traced where other branches were taken than here.",

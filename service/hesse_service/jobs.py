@@ -104,13 +104,21 @@ class Jobs:
         key = idempotency_key(request)
         with self._first(terms.owner, key):
             body = await read_body(request, self.settings)
-            if terms.is_plain and body.length <= self.settings.inline_body_bytes:
-                call = codec.validate(CallRequest, media.read(body.joined(), terms, self.settings, tuple))
-                if call.options.stream:
-                    rows.check_accepted(request)
-            job = await self.stored(lambda: self.store.add(_application(operation, terms, body, key)))
+            try:
+                job = await self._add(request, operation, terms, body, key)
+            finally:
+                body.release()
         self._wake.set()
         return job
+
+    async def _add(
+        self, request: Request, operation: str, terms: Terms, body: Body, key: str | None
+    ) -> Job:
+        if terms.is_plain and body.length <= self.settings.inline_body_bytes:
+            call = codec.validate(CallRequest, media.read(body.joined(), terms, self.settings, tuple))
+            if call.options.stream:
+                rows.check_accepted(request)
+        return await self.stored(lambda: self.store.add(_application(operation, terms, body, key)))
 
     @contextmanager
     def _first(self, owner: str, key: str | None) -> Iterator[None]:
@@ -192,7 +200,9 @@ class Jobs:
             return False
         job, terms, body = found
         assert job.lease is not None
-        self._running[job.lease] = asyncio.create_task(self._run(job, job.lease, terms, body))
+        sent = Body([body], len(body))
+        del body, found  # the task alone holds it, and lets go of it at its end
+        self._running[job.lease] = asyncio.create_task(self._run(job, job.lease, terms, sent))
         return True
 
     async def _cancel_lost(self) -> None:
@@ -223,10 +233,10 @@ class Jobs:
             await asyncio.sleep(min(LEASE_S / 6, sweep_s, 1.0))
 
     # ---- one job ----------------------------------------------------------------------------------------------------
-    async def _run(self, job: Job, lease: str, terms: str, body: bytes) -> None:
+    async def _run(self, job: Job, lease: str, terms: str, body: Body) -> None:
         try:
             known, left_s = TERMS.validate_json(terms), self.settings.job_deadline_s
-            work = Work("call", job.operation, Body([body], len(body)), known, left_s)
+            work = Work("call", job.operation, body, known, left_s)
             try:
                 await self._compute(job, lease, work)
             except Exception as error:
@@ -234,10 +244,11 @@ class Jobs:
                 if declared is None:
                     logger.error("job %s failed", job.id, exc_info=error)
                     declared = internal()
-                await self._fail(job, lease, declared)
+                await self._fail(job, lease, declared.with_traceback(None))
         except HesseError as error:
             logger.error("job %s is run again when its lease has passed: %s", job.id, error.__cause__)
         finally:
+            body.release()
             self._running.pop(lease, None)
             self._wake.set()
 

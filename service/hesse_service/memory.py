@@ -40,6 +40,7 @@ class Trimmer:
     def trimmed(self) -> int:
         """The memory of this process, after garbage went back to the system where there may be much of it."""
         now = resident_bytes(os.getpid())
+        self._trimmed_bytes = min(self._trimmed_bytes, now)
         if now - self._trimmed_bytes > TRIM_BYTES:
             gc.collect()
             _trim()

@@ -15,6 +15,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable
+from multiprocessing import resource_tracker
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
@@ -130,6 +131,17 @@ def remove(name: str) -> None:
             return
         segment.close()
         segment.unlink()
+
+
+def remove_leftover(name: str) -> None:
+    """Remove what a process that is gone may have left.
+
+    Between making a segment and telling the resource tracker of it, the process may have seen it removed; the tracker
+    would know it for ever. Telling it once more, and taking it back, leaves nothing.
+    """
+    remove(name)
+    for tell in (resource_tracker.register, resource_tracker.unregister):
+        tell(f"/{name}", "shared_memory")
 
 
 class Kept:

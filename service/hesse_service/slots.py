@@ -60,7 +60,7 @@ class Process:
         self.pool.stop()
         self.pool.join()
         if leftover:
-            segments.remove(leftover)
+            segments.remove_leftover(leftover)
 
 
 class Slot:

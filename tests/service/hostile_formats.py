@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import pickle
+import struct
 import zipfile
 import zlib
 from typing import Any
@@ -140,6 +141,10 @@ NPZ_BODIES: dict[str, tuple[Any, str]] = {
     "a bomb": (lambda: _zipped(zipfile.ZIP_DEFLATED, **{"x.npy": _head(shape="(62500000,)") + bytes(500_000_000)}),
                f"{BOMB} | {ARCHIVE} | 413 too-many-elements"),
     "3000 members": (lambda: _zipped(**{f"a{k}.npy": GOOD_NPY for k in range(3000)}), "413 inflated-too-large"),
+    "600k members in the directory alone": (
+        lambda: (b"PK\x01\x02" + bytes(42)) * 600_000
+        + struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 0, 0, 27_600_000, 0, 0),
+        "413 inflated-too-large"),
     "an archive in an archive": (_zipped(**{"x.npy": _zipped(**{"x.npy": GOOD_NPY})}), ARCHIVE),
     "bzip2": (_zipped(zipfile.ZIP_BZIP2, **{"x.npy": GOOD_NPY}), ARCHIVE),
     "lzma": (_zipped(zipfile.ZIP_LZMA, **{"x.npy": GOOD_NPY}), ARCHIVE),

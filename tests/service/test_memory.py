@@ -118,12 +118,13 @@ def test_large_answers_give_their_memory_back(server: Server) -> None:
         assert size - before[pid] < 48 << 20, (before, after)
 
 
-def test_refused_bodies_give_their_memory_back(server: Server) -> None:
+@pytest.mark.parametrize("prefer", [{}, {"Prefer": "respond-async, wait=60"}], ids=["direct", "job"])
+def test_refused_bodies_give_their_memory_back(server: Server, prefer: dict[str, str]) -> None:
     """Ten bodies of 60 MB that are no JSON, each in a connection of its own: the server keeps none of them."""
     before, body = resident(server), b" " * (60 << 20)
     for _ in range(10):
         answer = httpx2.post(f"{server.url}/v1/hessian", content=body, timeout=120,
-                             headers={"Content-Type": "application/json"})
+                             headers={"Content-Type": "application/json", **prefer})
         assert answer.json()["code"] == "malformed-json"
     wait_for(lambda: all([size - before[pid] < 96 << 20 for pid, size in resident(server).items()]), 10)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from hesse_engine.errors import InputError
+from hesse_engine.errors import HesseError, InputError
 from hesse_engine.ir.graph import DTYPES, Array, DType, size_of
 from hesse_engine.ir.tensor import decode_dtype, decode_shape
 
@@ -114,28 +114,34 @@ def _tensor(
     node: dict[str, Any], tensors: memoryview, offset: int, path: Path, max_elements: int
 ) -> tuple[Array, int]:
     """The array that `node` describes, and where the next one begins."""
-    at = _pointer(path)
+    try:
+        return _described(node, tensors, offset, max_elements)
+    except HesseError as error:  # a pointer for each good tensor, too, would cost more than the tensors
+        error.pointer = f"{_pointer(path)}{error.pointer or ''}" or None
+        raise
+
+
+def _described(node: dict[str, Any], tensors: memoryview, offset: int, max_elements: int) -> tuple[Array, int]:
     if "data" in node:
-        raise _bad_frame(f"A tensor has either data or {SIZE}, not both.", at)
+        raise _bad_frame(f"A tensor has either data or {SIZE}, not both.")
     if set(node) != MEMBERS or len(node["parameters"]) != 1:
-        raise InputError("bad-tensor", f"A binary tensor has shape, dtype and parameters.{SIZE}, nothing else.",
-                         pointer=at)
-    dtype = decode_dtype(node["dtype"], f"{at}/dtype")
-    shape = decode_shape(node["shape"], f"{at}/shape", max_elements)
+        raise InputError("bad-tensor", f"A binary tensor has shape, dtype and parameters.{SIZE}, nothing else.")
+    dtype = decode_dtype(node["dtype"], "/dtype")
+    shape = decode_shape(node["shape"], "/shape", max_elements)
     stated, size = node["parameters"][SIZE], size_of(shape) * dtype.itemsize
     if type(stated) is not int or stated != size:
         raise InputError("bad-tensor", f"{SIZE} must be the {size} bytes that the shape and {dtype} make.",
-                         pointer=f"{at}/parameters/{SIZE}")
+                         pointer=f"/parameters/{SIZE}")
     if offset + size > len(tensors):
-        raise _bad_frame(f"The body ends {offset + size - len(tensors)} bytes before this tensor does.", at)
-    return _array(tensors[offset : offset + size], dtype, at).reshape(shape), offset + size
+        raise _bad_frame(f"The body ends {offset + size - len(tensors)} bytes before this tensor does.")
+    return _array(tensors[offset : offset + size], dtype).reshape(shape), offset + size
 
 
-def _array(data: memoryview, dtype: DType, pointer: str) -> Array:
+def _array(data: memoryview, dtype: DType) -> Array:
     if dtype.kind == "b":
         bits = np.frombuffer(data, np.uint8)
         if bits.size and bits.max() > 1:
-            raise InputError("bad-tensor", "A boolean is a byte 0 or 1.", pointer=pointer)
+            raise InputError("bad-tensor", "A boolean is a byte 0 or 1.")
         return bits.view(dtype)
     flat = np.frombuffer(data, _little(dtype))
     if flat.flags.aligned and flat.dtype.isnative:
@@ -159,5 +165,5 @@ def _pointer(path: Path) -> str:
     return found
 
 
-def _bad_frame(message: str, pointer: str) -> InputError:
+def _bad_frame(message: str, pointer: str = "") -> InputError:
     return InputError("bad-frame", message, pointer=pointer or None)

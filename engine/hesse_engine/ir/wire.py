@@ -34,8 +34,9 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,127}")
 WIRE_LIMITS = Limits(nodes=1_000_000, rank=32, elements=1 << 34)
 MAX_NODES = 100_000
 MAX_INPUTS = 1_000
-MAX_OUTPUTS = 100_000
+MAX_OUTPUTS = 4_000
 MAX_ARGUMENTS = 100_000  # of one node
+MAX_REFERENCES = 1_000_000  # arguments of all nodes
 MAX_LOOPS = 8  # loops within loops
 MAX_ATTRIBUTE = 65_536  # entries in one attribute list, characters in one attribute string
 
@@ -118,6 +119,8 @@ def _members(value: Any, pointer: str) -> Mapping[str, Any]:
     for name in ("constants", "guards"):
         if not isinstance(value.get(name, []), list):
             raise GraphError("graph-format", f"The graph's {name} must be a list.", pointer=f"{pointer}/{name}")
+        if len(value.get(name, [])) > MAX_NODES:
+            raise LimitError("too-many-nodes", f"A graph has at most {MAX_NODES} {name}.", pointer=f"{pointer}/{name}")
     return value
 
 
@@ -196,6 +199,9 @@ class _Reader:
     def _order(self) -> list[int]:
         """Positions of the nodes, arguments first (Kahn 1962); what is left over lies on a cycle."""
         entries = self.body["nodes"]
+        if sum([len(entry.get("args", [])) for entry in entries]) > MAX_REFERENCES:
+            raise LimitError("too-many-nodes", f"The nodes of a graph have at most {MAX_REFERENCES} arguments.",
+                             pointer=f"{self.pointer}/nodes")
         users: dict[int, list[int]] = {}
         waiting = [0] * len(entries)
         for k, entry in enumerate(entries):
@@ -226,10 +232,10 @@ class _Reader:
             raise GraphError("unknown-op", "There is no such op; GET /v1/ops lists them.", pointer=f"{at}/op",
                              node=name)
         args = [self._reference(a, f"{at}/args/{j}", name) for j, a in enumerate(entry.get("args", []))]
-        attrs = {key: self._attribute(key, v, f"{at}/attrs/{key}") for key, v in entry.get("attrs", {}).items()}
-        if set(attrs) - set(row.attrs):
+        if not entry.get("attrs", {}).keys() <= set(row.attrs):
             raise GraphError("bad-attribute", f"{op} takes the attributes {list(row.attrs)}.", pointer=f"{at}/attrs",
                              node=name)
+        attrs = {key: self._attribute(key, v, f"{at}/attrs/{key}") for key, v in entry.get("attrs", {}).items()}
         self.known[name] = _located(lambda: self._apply(row, args, attrs), f"{at}", name)
 
     def _attribute(self, key: str, value: Any, pointer: str) -> Any:

@@ -16,6 +16,8 @@ from hesse_engine.ir.ops.structural import broadcast_to, concat, permute_dims, r
 from hesse_engine.ir.rows import Row, register
 from hesse_engine.ir.shapes import axes_of, axis_of, broadcast, convert, integer, lift
 
+MAX_OPERANDS = 64  # of einsum: finding the order of its products takes a time that grows with their cube
+
 
 def composite(numpy: Callable[..., Any]) -> Callable[[Callable[..., Node]], Callable[..., Node]]:
     """Register the decorated expansion; positional parameters are operands, keyword-only ones attributes."""
@@ -201,6 +203,8 @@ def outer(a: Node, b: Node) -> Node:
 @composite(lambda *xs, subscripts: np.einsum(subscripts, *xs))
 def einsum(*xs: Node, subscripts: Any) -> Node:
     """Einstein summation of any number of operands, with ellipses and repeated indices: attrs subscripts."""
+    if len(xs) > MAX_OPERANDS:
+        raise GraphError("wrong-arity", f"einsum takes at most {MAX_OPERANDS} operands, {len(xs)} were given.")
     nodes, _ = lift(xs, "einsum")
     inputs, out = _einsum_terms(subscripts, nodes)
     terms = [_take_diagonals(x, term) for x, term in zip(nodes, inputs, strict=True)]
