@@ -54,6 +54,7 @@ FROM ${BASE_IMAGE}
 RUN groupadd --gid 10001 hesse \
     && useradd --uid 10001 --gid hesse --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin hesse
 COPY --from=environment /opt/hesse /opt/hesse
+RUN install --directory --owner 10001 --group 10001 --mode 0700 /data
 ARG CPU_NAME=x86-64-v3
 ARG CPU_FEATURES=+avx2
 ENV PATH=/opt/hesse/bin:${PATH} \

@@ -340,7 +340,8 @@ def deadline_exceeded() -> HesseError:
     return StateError(
         "deadline-exceeded",
         "The deadline passed before the answer was ready; the computation was ended.",
-        hint="Raise options.deadline_s within the server's limit, or ask for less.",
+        hint="Ask for less, or submit it as a job (Prefer: respond-async); options.deadline_s may only shorten what the "
+        "server allows (HESSE_DEADLINE_S).",
     )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
+from pathlib import Path
 from typing import Any
 
 from hesse_engine.errors import InputError
 
+CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # "max 100000", or microseconds of processor time in so many
 DEVICES = ("cpu",)
 KNOWN = ("cuda", "mps", "xpu", "gpu", "tpu", "hip", "rocm")
 
@@ -27,8 +30,18 @@ def check_device(name: Any) -> str:
 
 
 def available_threads() -> int:
-    """Cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: of those it may run on, as many as its container's quota pays for."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _quota() or cores)
+
+
+def _quota() -> int | None:
+    """Cores by the quota of the control group (version 2), rounded up; None without one."""
+    try:
+        quota, period = CPU_MAX.read_text("ascii").split()
+        return math.ceil(int(quota) / int(period))
+    except (OSError, ValueError, ZeroDivisionError):  # no control groups, or "max"
+        return None
 
 
 def check_threads(threads: Any) -> int:
