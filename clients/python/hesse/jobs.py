@@ -11,6 +11,7 @@ What is said is written once, as conversations (see `protocol`); `Job` performs 
 from __future__ import annotations
 
 import json
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -42,6 +43,7 @@ from hesse_engine.result import Result
 OPERATIONS = ("value", "grad", "jacobian", "hessian", "hessian_diag", "laplacian", "value_grad_hessian", *PAIRS)
 UNFINISHED = ("queued", "running")
 FIRST_POLL_S, LONGEST_POLL_S = 0.05, 2.0
+ID = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +88,14 @@ def converse_submit(call: Call, retries: int, wire: Wire) -> Steps:
 
 def converse_document(name: str, retries: int) -> Steps:
     """The job as the service describes it."""
-    return _document((yield from exchange(Request("GET", f"/v1/jobs/{name}", b""), retries)))
+    return _document((yield from exchange(Request("GET", _path(name), b""), retries)))
 
 
 def converse_cancel(name: str, retries: int) -> Steps:
     """Cancel a job that is not finished; one that is, is left alone."""
     document = yield from converse_document(name, retries)
     if document["state"] in UNFINISHED:
-        yield from exchange(Request("DELETE", f"/v1/jobs/{name}", b""), retries)
+        yield from exchange(Request("DELETE", _path(name), b""), retries)
 
 
 def converse_result(name: str, operation: str, finish: Finish, timeout: float | None, retries: int) -> Steps:
@@ -108,7 +110,7 @@ def converse_result(name: str, operation: str, finish: Finish, timeout: float | 
             raise TransportTimeoutError("timed-out", f"The job is {document['state']} after {timeout:g} s.")
         yield Pause(min(pause, left))
         pause = min(2 * pause, LONGEST_POLL_S)
-    reply = yield from exchange(Request("GET", f"/v1/jobs/{name}/result", b""), retries)
+    reply = yield from exchange(Request("GET", _path(name, "/result"), b""), retries)
     return finish(decode_result(reply, operation or document["operation"]))
 
 
@@ -120,6 +122,13 @@ def converse_jobs(state: str | None, after: str | None, retries: int) -> Steps:
     if not isinstance(body.get("jobs"), list):
         raise _strange(reply)
     return body["jobs"], body.get("next")
+
+
+def _path(name: str, more: str = "") -> str:
+    """Where a job is; what is no id would lead elsewhere."""
+    if not isinstance(name, str) or not ID.fullmatch(name):
+        raise InputError("bad-option", "An id of a job is the 32 hexadecimal digits that the service gave it.")
+    return f"/v1/jobs/{name}{more}"
 
 
 def _read(reply: Reply) -> dict[str, Any]:
@@ -167,7 +176,7 @@ class Feed:
     def request(self) -> Request:
         self._lines.clear()
         headers = {"Accept": "text/event-stream", "Last-Event-ID": str(self.last)}
-        return Request("GET", f"/v1/jobs/{self._name}/events", b"", headers)
+        return Request("GET", _path(self._name, "/events"), b"", headers)
 
     def event(self, line: str) -> JobEvent | None:
         """The event that `line` completes, if any."""
@@ -220,6 +229,7 @@ class Job:
         Raises:
             TimeoutError: `timed-out`; the job goes on.
             HesseError: what the job failed with; `job-canceled`, `job-expired`, `unknown-job`.
+            ValueError: `bad-option`, where `id` is none.
         """
         finish = self._finish or plain(self._operation or self.document()["operation"])
         return self._perform(converse_result(self.id, self._operation, finish, timeout, self._retries))
