@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import hesse
+import keyed
+from hesse import jobs
 from hesse import numpy as hnp
 from hesse.jobs import JobEvent
-from scripted import Answer, scripted
+from hesse.protocol import Pause, Reply, Steps
+from scripted import Answer, problem, scripted
+from serving import Server, running, wait_for
 
 NAME = "0" * 32
 WIDE = np.full(700, 0.5)
@@ -56,6 +61,66 @@ def code_of(run: Callable[[], Any]) -> str:
     with pytest.raises(hesse.HesseError) as caught:
         run()
     return caught.value.code
+
+
+# ---- jobs that failed ------------------------------------------------------------------------------------------------
+@pytest.fixture
+def metered(tmp_path: Path) -> Iterator[Server]:
+    path = keyed.write(tmp_path / "keys", keyed.line("ada", 1, quota=1, burst=60))
+    with running(tmp_path / "server.log", compute_processes=1, keys_file=path, data_dir=tmp_path / "data") as started:
+        yield started
+
+
+def test_a_job_that_failed_over_its_quota_says_so_without_waiting(
+    metered: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it failed with asks to come again in 60 s: a new job may, this one will not."""
+    pauses: list[float] = []
+
+    def counted(steps: Steps) -> Steps:
+        reply = None
+        while True:
+            try:
+                step = steps.send(reply)
+            except StopIteration as stop:
+                return stop.value
+            if isinstance(step, Pause):
+                pauses.append(step.seconds)
+            reply = yield step
+
+    with hesse.Client(metered.url, api_key=keyed.text(1)) as client:
+        for _ in range(2):
+            job = client.submit("hessian", wide, WIDE)
+            wait_for(lambda job=job: job.state() not in jobs.UNFINISHED, 60)
+        assert job.state() == "failed"
+        whole = jobs.converse_result
+        monkeypatch.setattr(jobs, "converse_result", lambda *given: counted(whole(*given)))
+        for run in (job.result, lambda: job.result(timeout=1), *list(waited(metered.url, job.id,
+                                                                           api_key=keyed.text(1)))[:2]):
+            assert code_of(run) == "over-quota"
+    assert pauses == []
+
+
+def test_a_stored_503_is_asked_for_once() -> None:
+    failed = {"id": NAME, "state": "failed", "operation": "grad", "error": {"code": "store-unavailable"}}
+    answers = Answer(200, failed), problem(503, "store-unavailable")
+    with scripted(*answers) as (url, seen), hesse.Client(url) as client:
+        assert code_of(client.job(NAME).result) == "store-unavailable"
+        assert [s.path for s in seen] == [f"/v1/jobs/{NAME}", f"/v1/jobs/{NAME}/result"]
+
+
+def test_the_timeout_ends_the_wait_that_a_server_asks_for() -> None:
+    steps = jobs.converse_result(NAME, "grad", None, 0.05, 2)
+    steps.send(None)
+    pause = steps.send(Reply(429, {"retry-after": "60"}, b'{"code": "busy"}'))
+    assert isinstance(pause, Pause)
+    assert pause.seconds <= 0.05
+    full = problem(429, "busy")
+    full.headers["Retry-After"] = "60"
+    with scripted(full) as (url, seen), hesse.Client(url) as client:
+        with pytest.raises(TimeoutError):
+            client.job(NAME).result(timeout=0.05)
+        assert len(seen) == 2
 
 
 # ---- ids -------------------------------------------------------------------------------------------------------------

@@ -11,10 +11,11 @@ What is said is written once, as conversations (see `protocol`); `Job` performs 
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -29,12 +30,15 @@ from hesse.protocol import (
     Pause,
     Reply,
     Request,
+    Step,
     Steps,
     Wire,
     call_request,
     decode_result,
     delay,
     exchange,
+    failure,
+    is_worth_retrying,
 )
 from hesse.slow import watched
 from hesse_engine.errors import InputError
@@ -74,6 +78,52 @@ def call_of(operation: str, f: Callable[..., Any], inputs: tuple[Any, ...], opti
     return found
 
 
+# ---- waiting ---------------------------------------------------------------------------------------------------------
+class Patience:
+    """What is borne while a job is waited for: `retries` failures in a row.
+
+    Without retries nothing is borne. `end` is when to give up in any case [s, monotonic].
+    """
+
+    def __init__(self, retries: int, end: float | None = None) -> None:
+        self._retries, self._end = retries, end
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin anew: there was an answer."""
+        self._attempt = 0
+
+    def after(self, answer: Reply | TransportError, final: str | None = None) -> float:
+        """Seconds to wait before asking again; raises the error that is answered where that does not help.
+
+        `final` is the code of an error that never changes.
+        """
+        status, headers = (answer.status, answer.headers) if isinstance(answer, Reply) else (None, {})
+        error = failure(answer) if isinstance(answer, Reply) else answer
+        assert error is not None
+        is_worth = is_worth_retrying(status, error)
+        if error.code == final or not (is_worth and self._attempt < self._retries):
+            raise error
+        left = math.inf if self._end is None else self._end - time.monotonic()
+        if left <= 0:
+            raise TransportTimeoutError("timed-out", "The service said nothing of the job in time.") from error
+        seconds = delay(self._attempt, headers)
+        self._attempt += 1
+        return min(seconds, left)
+
+
+def _asked(request: Request, patience: Patience,
+           final: str | None = None) -> Generator[Step, Reply | TransportError | None, Reply]:
+    """The successful reply to `request`."""
+    while True:
+        answer = yield request
+        assert answer is not None
+        if isinstance(answer, Reply) and answer.status < 400:
+            patience.renew()
+            return answer
+        yield Pause(patience.after(answer, final))
+
+
 # ---- conversations ---------------------------------------------------------------------------------------------------
 def converse_submit(call: Call, retries: int, wire: Wire) -> Steps:
     """The id of a new job. It has the function itself, so that it needs nothing which the service may forget.
@@ -98,11 +148,12 @@ def converse_cancel(name: str, retries: int) -> Steps:
         yield from exchange(Request("DELETE", _path(name), b""), retries)
 
 
-def converse_result(name: str, operation: str, finish: Finish, timeout: float | None, retries: int) -> Steps:
+def converse_result(name: str, operation: str, finish: Finish | None, timeout: float | None, retries: int) -> Steps:
     """The user's value, once the job is finished."""
     end, pause = None if timeout is None else time.monotonic() + timeout, FIRST_POLL_S
+    patience = Patience(retries, end)
     while True:
-        document = yield from converse_document(name, retries)
+        document = _document((yield from _asked(Request("GET", _path(name), b""), patience)))
         if document["state"] not in UNFINISHED:
             break
         left = LONGEST_POLL_S if end is None else end - time.monotonic()
@@ -110,8 +161,11 @@ def converse_result(name: str, operation: str, finish: Finish, timeout: float | 
             raise TransportTimeoutError("timed-out", f"The job is {document['state']} after {timeout:g} s.")
         yield Pause(min(pause, left))
         pause = min(2 * pause, LONGEST_POLL_S)
-    reply = yield from exchange(Request("GET", _path(name, "/result"), b""), retries)
-    return finish(decode_result(reply, operation or document["operation"]))
+    error = document.get("error")  # is kept as the answer: of a 429 or 503, too, there will be no other
+    final = error.get("code") if isinstance(error, dict) else None
+    reply = yield from _asked(Request("GET", _path(name, "/result"), b""), patience, final)
+    operation = operation or document["operation"]
+    return (finish or plain(operation))(decode_result(reply, operation))
 
 
 def converse_jobs(state: str | None, after: str | None, retries: int) -> Steps:
@@ -231,8 +285,7 @@ class Job:
             HesseError: what the job failed with; `job-canceled`, `job-expired`, `unknown-job`.
             ValueError: `bad-option`, where `id` is none.
         """
-        finish = self._finish or plain(self._operation or self.document()["operation"])
-        return self._perform(converse_result(self.id, self._operation, finish, timeout, self._retries))
+        return self._perform(converse_result(self.id, self._operation, self._finish, timeout, self._retries))
 
     def cancel(self) -> None:
         """End the computation; a finished one is left alone."""
@@ -280,8 +333,7 @@ class AsyncJob:
         return progress_of(await self.document())
 
     async def result(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 (as the waiting one has it)
-        finish = self._finish or plain(self._operation or (await self.document())["operation"])
-        return await self._perform(converse_result(self.id, self._operation, finish, timeout, self._retries))
+        return await self._perform(converse_result(self.id, self._operation, self._finish, timeout, self._retries))
 
     async def cancel(self) -> None:
         await self._perform(converse_cancel(self.id, self._retries))
