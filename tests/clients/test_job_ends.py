@@ -123,6 +123,57 @@ def test_the_timeout_ends_the_wait_that_a_server_asks_for() -> None:
         assert len(seen) == 2
 
 
+# ---- events ----------------------------------------------------------------------------------------------------------
+def both(url: str, **options: Any) -> list[Callable[[], list[JobEvent]]]:
+    return list(waited(url, NAME, **options))[2:]
+
+
+@pytest.mark.parametrize("answer", [PAGE, Answer(200, b""), Answer(204, b"", STREAM),
+                                    Answer(302, b"", {"Location": "/", **STREAM})])
+def test_an_answer_without_events_is_no_service(answer: Answer) -> None:
+    for k in range(2):
+        with scripted(answer) as (url, seen):
+            assert code_of(both(url)[k]) == "bad-answer"
+            assert len(seen) == 1
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_events_that_end_at_once_are_asked_for_as_often_as_a_failure(retries: int) -> None:
+    for k in range(2):
+        with scripted(Answer(200, b"\n\n", STREAM)) as (url, seen):
+            assert code_of(both(url, max_retries=retries)[k]) == "incomplete"
+            assert len(seen) == 1 + retries
+
+
+def test_a_connection_that_was_kept_open_is_no_failure() -> None:
+    alive = Answer(200, b": ping\n\n", STREAM)
+    for k in range(2):
+        with scripted(alive, alive, Answer(200, END, STREAM)) as (url, _):
+            assert [e.kind for e in both(url, max_retries=0)[k]()] == ["end"]
+
+
+@pytest.mark.parametrize("code", ["draining", "busy"])
+def test_events_go_on_after_a_refusal_that_passes(code: str) -> None:
+    refused = problem(503, code)
+    refused.headers["Retry-After"] = "0"
+    for k in range(2):
+        with scripted(refused, Answer(200, END, STREAM)) as (url, seen):
+            assert [e.kind for e in both(url, max_retries=1)[k]()] == ["end"]
+            assert len(seen) == 2
+        with scripted(refused) as (url, seen):
+            assert code_of(both(url, max_retries=0)[k]) == code
+            assert len(seen) == 1
+
+
+@pytest.mark.parametrize("event", [b"id: x\nevent: state\ndata: {}", b"id: 1\nevent: state\ndata: {",
+                                   b"id: 1\nevent: end\ndata: 7", b"id: 1\nevent: end\ndata: " + b"[" * 100_000])
+def test_a_garbled_event_is_a_bad_answer(event: bytes) -> None:
+    for k in range(2):
+        with scripted(Answer(200, event + b"\n\n", STREAM)) as (url, seen):
+            assert code_of(both(url)[k]) == "bad-answer"
+            assert len(seen) == 1
+
+
 # ---- ids -------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", ["../functions", "", "x", NAME + "0", NAME[1:] + "\n", "A" * 32, NAME + "?a", None])
 def test_what_is_no_id_is_refused_before_it_is_sent(name: Any) -> None:

@@ -208,8 +208,9 @@ EVENTS = [b"id: 1\nevent: state\ndata: {\"state\": \"queued\"}\n\n", b": ping\n\
 
 def test_events_go_on_where_a_connection_was_lost() -> None:
     """Each answer ends early, the first in the middle of an event."""
-    answers = [Answer(200, EVENTS[0] + EVENTS[1] + EVENTS[2][:20]), Answer(0), Answer(200, EVENTS[2]),
-               Answer(200, EVENTS[3] + EVENTS[4])]
+    kind = {"Content-Type": "text/event-stream; charset=utf-8"}
+    answers = [Answer(200, EVENTS[0] + EVENTS[1] + EVENTS[2][:20], kind), Answer(0), Answer(200, EVENTS[2], kind),
+               Answer(200, EVENTS[3] + EVENTS[4], kind)]
     with scripted(*answers) as (url, seen), hesse.Client(url) as client:
         found = list(client.job(NAME).events())
     assert [(e.id, e.kind) for e in found] == [(1, "state"), (2, "state"), (3, "progress"), (4, "end")]

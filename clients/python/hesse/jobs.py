@@ -15,7 +15,7 @@ import math
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -47,6 +47,8 @@ from hesse_engine.result import Result
 OPERATIONS = ("value", "grad", "jacobian", "hessian", "hessian_diag", "laplacian", "value_grad_hessian", *PAIRS)
 UNFINISHED = ("queued", "running")
 FIRST_POLL_S, LONGEST_POLL_S = 0.05, 2.0
+BROKEN = ("incomplete", "timed-out")  # a stream of events that ended, or fell silent, is asked for again
+EVENT_STREAM = "text/event-stream"
 ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -79,14 +81,23 @@ def call_of(operation: str, f: Callable[..., Any], inputs: tuple[Any, ...], opti
 
 
 # ---- waiting ---------------------------------------------------------------------------------------------------------
+class Refused(Exception):
+    """An answer in the place of events."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply.status)
+        self.reply = reply
+
+
 class Patience:
     """What is borne while a job is waited for: `retries` failures in a row.
 
-    Without retries nothing is borne. `end` is when to give up in any case [s, monotonic].
+    Without retries nothing is borne. `end` is when to give up in any case [s, monotonic]; `also` are more codes that
+    are worth a repetition.
     """
 
-    def __init__(self, retries: int, end: float | None = None) -> None:
-        self._retries, self._end = retries, end
+    def __init__(self, retries: int, end: float | None = None, also: tuple[str, ...] = ()) -> None:
+        self._retries, self._end, self._also = retries, end, also
         self.renew()
 
     def renew(self) -> None:
@@ -101,7 +112,7 @@ class Patience:
         status, headers = (answer.status, answer.headers) if isinstance(answer, Reply) else (None, {})
         error = failure(answer) if isinstance(answer, Reply) else answer
         assert error is not None
-        is_worth = is_worth_retrying(status, error)
+        is_worth = error.code in self._also or is_worth_retrying(status, error)
         if error.code == final or not (is_worth and self._attempt < self._retries):
             raise error
         left = math.inf if self._end is None else self._end - time.monotonic()
@@ -221,15 +232,25 @@ def plain(operation: str) -> Finish:
     return finish
 
 
+def check_stream(status: int, headers: Mapping[str, str]) -> None:
+    """Raises `TransportError` (`bad-answer`) where an answer is no stream of events."""
+    found = headers.get("content-type", "")
+    if status != 200 or found.partition(";")[0].strip().lower() != EVENT_STREAM:
+        raise TransportError("bad-answer", f"The server answered {status} with {found or 'no type'!r:.80}, not with "
+                                           f"{EVENT_STREAM!r}.", hint="Is the base URL that of a Hesse service?")
+
+
 class Feed:
     """Server-sent events as they arrive, line by line; remembers the last, so that another connection goes on there."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, retries: int) -> None:
         self._name, self._lines, self.last = name, dict[str, str](), 0
+        self._patience, self._is_alive = Patience(retries, also=BROKEN), False
 
     def request(self) -> Request:
         self._lines.clear()
-        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(self.last)}
+        self._is_alive = False
+        headers = {"Accept": EVENT_STREAM, "Last-Event-ID": str(self.last)}
         return Request("GET", _path(self._name, "/events"), b"", headers)
 
     def event(self, line: str) -> JobEvent | None:
@@ -240,9 +261,31 @@ class Feed:
             return None
         found, self._lines = self._lines, {}
         if not {"id", "event", "data"} <= found.keys():
-            return None  # a comment, which keeps the connection open
-        self.last = int(found["id"])
-        return JobEvent(self.last, found["event"], json.loads(found["data"]))
+            self._is_alive |= "" in found  # a comment, which keeps the connection open
+            return None
+        try:
+            number, data = int(found["id"]), json.loads(found["data"])
+        except (ValueError, RecursionError):
+            data = None
+        if not isinstance(data, dict):
+            raise TransportError("bad-answer", "The server sent an event that Hesse does not send.",
+                                 hint="Is the base URL that of a Hesse service?")
+        self.last, self._is_alive = number, True
+        return JobEvent(number, found["event"], data)
+
+    def pause(self, lost: TransportError | Refused | None = None) -> float:
+        """Seconds until the next connection, after one that was lost, refused, or ended before the job.
+
+        Raises:
+            HesseError: where another one would not help.
+        """
+        if self._is_alive:
+            self._patience.renew()
+            if lost is None:
+                return delay(0, {})
+        if lost is None:
+            lost = TransportError("incomplete", "The service ends the events of the job before the job ends.")
+        return self._patience.after(lost.reply if isinstance(lost, Refused) else lost)
 
 
 # ---- jobs ------------------------------------------------------------------------------------------------------------
@@ -292,10 +335,13 @@ class Job:
         self._perform(converse_cancel(self.id, self._retries))
 
     def events(self) -> Iterator[JobEvent]:
-        """Every event from the first to 'end', once and in order, over lost connections too."""
-        feed, attempt = Feed(self.id), 0
+        """Every event from the first to 'end', once and in order, over lost connections too.
+
+        Raises:
+            ConnectionError: `connection-failed`; `bad-answer`, `incomplete`, where what answers sends no events.
+        """
+        feed = Feed(self.id, self._retries)
         while True:
-            before = feed.last
             try:
                 with self._lines(feed.request()) as lines:
                     for line in lines:
@@ -304,11 +350,11 @@ class Job:
                             yield event
                             if event.kind == "end":
                                 return
-            except TransportError:
-                if attempt >= self._retries:
-                    raise
-            attempt = 0 if feed.last > before else attempt + 1
-            time.sleep(delay(attempt, {}))
+            except (TransportError, Refused) as lost:
+                pause = feed.pause(lost)
+            else:
+                pause = feed.pause()
+            time.sleep(pause)
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,9 +387,8 @@ class AsyncJob:
     async def events(self) -> AsyncIterator[JobEvent]:
         import asyncio
 
-        feed, attempt = Feed(self.id), 0
+        feed = Feed(self.id, self._retries)
         while True:
-            before = feed.last
             try:
                 async with self._lines(feed.request()) as lines:
                     async for line in lines:
@@ -352,11 +397,11 @@ class AsyncJob:
                             yield event
                             if event.kind == "end":
                                 return
-            except TransportError:
-                if attempt >= self._retries:
-                    raise
-            attempt = 0 if feed.last > before else attempt + 1
-            await asyncio.sleep(delay(attempt, {}))
+            except (TransportError, Refused) as lost:
+                pause = feed.pause(lost)
+            else:
+                pause = feed.pause()
+            await asyncio.sleep(pause)
 
 
 def progress_of(document: dict[str, Any]) -> tuple[int, int] | None:
