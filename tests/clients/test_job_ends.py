@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import numpy as np
 import pytest
 
@@ -17,7 +19,7 @@ from hesse import numpy as hnp
 from hesse.jobs import JobEvent
 from hesse.protocol import Pause, Reply, Steps
 from scripted import Answer, problem, scripted
-from serving import Server, running, wait_for
+from serving import Server, free_port, running, wait_for
 
 NAME = "0" * 32
 WIDE = np.full(700, 0.5)
@@ -172,6 +174,51 @@ def test_a_garbled_event_is_a_bad_answer(event: bytes) -> None:
         with scripted(Answer(200, event + b"\n\n", STREAM)) as (url, seen):
             assert code_of(both(url)[k]) == "bad-answer"
             assert len(seen) == 1
+
+
+# ---- servers that start again ----------------------------------------------------------------------------------------
+class Counting(httpx2.HTTPTransport):
+    refused = 0
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        try:
+            return super().handle_request(request)
+        except httpx2.ConnectError:
+            self.refused += 1
+            raise
+
+
+def test_a_job_is_waited_for_while_its_server_starts_again(tmp_path: Path) -> None:
+    """It waits behind another one, so that it ends after the restart; each waits longer than its retries would."""
+    settings = {"at": free_port(), "compute_processes": 2, "data_dir": tmp_path / "data", "jobs_at_once": 1}
+    with ThreadPoolExecutor(4) as pool:
+        with running(tmp_path / "first.log", **settings) as server, hesse.Client(server.url) as client:
+            before, job = client.submit("value", slow, np.full(1000, 1e-3)), client.submit("grad", wide, WIDE)
+            waits = [pool.submit(run) for run in waited(server.url, job.id, max_retries=1)]
+            wait_for(lambda: before.state() == "running", 30)
+        transport = Counting()
+        with httpx2.Client(transport=transport) as http, ThreadPoolExecutor(1) as witness:
+            late = witness.submit(hesse.Client(server.url, max_retries=1, http_client=http).job(job.id).result, 60)
+            wait_for(lambda: transport.refused >= 3, 30)
+            with running(tmp_path / "second.log", **settings), hesse.Client(server.url) as client:
+                client.job(before.id).cancel()
+                results = [wait.result(60) for wait in waits]
+                np.testing.assert_allclose(late.result(60), np.full(700, 1 / 700))
+    for result in results[:2]:
+        np.testing.assert_allclose(result, np.full(700, 1 / 700))
+    for seen in results[2:]:
+        assert [e.id for e in seen] == list(range(1, len(seen) + 1))
+        assert seen[-1].kind == "end"
+
+
+def test_a_server_that_stays_away_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    assert code_of(lambda: hesse.Client(nobody).job(NAME).result(timeout=0.3)) == "timed-out"
+    for run in waited(nobody, NAME, max_retries=0):
+        assert code_of(run) == "connection-failed"
+    monkeypatch.setattr(jobs, "RESTART_S", 0.3)
+    for run in waited(nobody, NAME, max_retries=1):
+        assert code_of(run) == "connection-failed"
 
 
 # ---- ids -------------------------------------------------------------------------------------------------------------

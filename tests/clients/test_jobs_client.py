@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import hesse
+from hesse import jobs
 from hesse import numpy as hnp
 from hesse.jobs import OPERATIONS, AsyncJob
 from hesse.local_jobs import LocalJob
@@ -218,7 +219,8 @@ def test_events_go_on_where_a_connection_was_lost() -> None:
     assert seen[0].headers["accept"] == "text/event-stream"
 
 
-def test_events_that_never_go_on_raise_what_the_connection_does() -> None:
+def test_events_that_never_go_on_raise_what_the_connection_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "RESTART_S", 0.0)
     with scripted(Answer(0)) as (url, seen), hesse.Client(url, max_retries=1) as client:
         with pytest.raises(hesse.TransportError):
             list(client.job(NAME).events())

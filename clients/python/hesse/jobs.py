@@ -47,6 +47,8 @@ from hesse_engine.result import Result
 OPERATIONS = ("value", "grad", "jacobian", "hessian", "hessian_diag", "laplacian", "value_grad_hessian", *PAIRS)
 UNFINISHED = ("queued", "running")
 FIRST_POLL_S, LONGEST_POLL_S = 0.05, 2.0
+RESTART_S = 60.0  # a job outlives its server: one that drains, starts again and warms up is back within this
+AWAY = ("connection-failed", "draining", "not-ready")
 BROKEN = ("incomplete", "timed-out")  # a stream of events that ended, or fell silent, is asked for again
 EVENT_STREAM = "text/event-stream"
 ID = re.compile(r"[0-9a-f]{32}")
@@ -90,7 +92,7 @@ class Refused(Exception):
 
 
 class Patience:
-    """What is borne while a job is waited for: `retries` failures in a row.
+    """What is borne while a job is waited for: `retries` failures in a row, and a server that is away for RESTART_S.
 
     Without retries nothing is borne. `end` is when to give up in any case [s, monotonic]; `also` are more codes that
     are worth a repetition.
@@ -102,7 +104,7 @@ class Patience:
 
     def renew(self) -> None:
         """Begin anew: there was an answer."""
-        self._attempt = 0
+        self._attempt, self._away_until = 0, math.inf
 
     def after(self, answer: Reply | TransportError, final: str | None = None) -> float:
         """Seconds to wait before asking again; raises the error that is answered where that does not help.
@@ -112,15 +114,21 @@ class Patience:
         status, headers = (answer.status, answer.headers) if isinstance(answer, Reply) else (None, {})
         error = failure(answer) if isinstance(answer, Reply) else answer
         assert error is not None
+        now = time.monotonic()
+        is_away = error.code in AWAY and self._is_away(now)
         is_worth = error.code in self._also or is_worth_retrying(status, error)
-        if error.code == final or not (is_worth and self._attempt < self._retries):
+        if error.code == final or not (is_away or (is_worth and self._attempt < self._retries)):
             raise error
-        left = math.inf if self._end is None else self._end - time.monotonic()
+        left = math.inf if self._end is None else self._end - now
         if left <= 0:
             raise TransportTimeoutError("timed-out", "The service said nothing of the job in time.") from error
         seconds = delay(self._attempt, headers)
-        self._attempt += 1
-        return min(seconds, left)
+        self._attempt += 0 if is_away else 1
+        return min(seconds, left, LONGEST_POLL_S if is_away else math.inf)
+
+    def _is_away(self, now: float) -> bool:
+        self._away_until = min(self._away_until, now + RESTART_S)
+        return self._retries > 0 and now < self._away_until
 
 
 def _asked(request: Request, patience: Patience,
@@ -318,7 +326,7 @@ class Job:
         return progress_of(self.document())
 
     def result(self, timeout: float | None = None) -> Any:
-        """What the direct call returns; waits for it.
+        """What the direct call returns; waits for it, and for a server that starts again.
 
         Args:
             timeout: how long to wait [s]; None is as long as it takes.
@@ -335,7 +343,7 @@ class Job:
         self._perform(converse_cancel(self.id, self._retries))
 
     def events(self) -> Iterator[JobEvent]:
-        """Every event from the first to 'end', once and in order, over lost connections too.
+        """Every event from the first to 'end', once and in order, over lost connections and restarts too.
 
         Raises:
             ConnectionError: `connection-failed`; `bad-answer`, `incomplete`, where what answers sends no events.
