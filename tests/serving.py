@@ -49,14 +49,14 @@ def free_port() -> int:
 @contextlib.contextmanager
 def running(
     log: Path, workers: int = 1, prefix: Sequence[str] = (), *, may_leak: bool = False,
-    environment: dict[str, str] | None = None, **settings: Any,
+    environment: dict[str, str] | None = None, at: int | None = None, **settings: Any,
 ) -> Iterator[Server]:
     """Start a server with these settings; end it by SIGTERM and see that it left cleanly.
 
     `prefix` stands before the command, to run it in surroundings of its own. `may_leak` is for tests that kill a
-    server: what clears up after it says so.
+    server: what clears up after it says so. `at` is the port of a server that starts again.
     """
-    port = free_port()
+    port = at or free_port()
     path = os.pathsep.join([p for p in sys.path if p])  # the server imports what the tests import
     env = {**os.environ, "PYTHONPATH": path, **{f"HESSE_{k.upper()}": str(v) for k, v in settings.items()},
            **(environment or {})}

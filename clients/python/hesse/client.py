@@ -20,7 +20,9 @@ from hesse.function import Function
 from hesse.functional import Functional
 from hesse.jobs import (
     Job,
+    Refused,
     call_of,
+    check_stream,
     converse_jobs,
     converse_submit,
     finish_of,
@@ -39,7 +41,7 @@ from hesse.protocol import (
     converse,
     converse_plan,
 )
-from hesse.remote import LOCAL, RETRIES, Server, failure_of, keeps_nothing, server_of, setting, shown
+from hesse.remote import LOCAL, RETRIES, Server, keeps_nothing, server_of, setting, shown
 from hesse.streaming import Download
 from hesse.transport import translated
 from hesse_engine.errors import UnsupportedError
@@ -199,7 +201,8 @@ class Client:
             arguments = self._server.arguments(request)
             with self._http.stream(request.method, self._server.url(request), **arguments) as answer:
                 if answer.status_code >= 400:
-                    raise failure_of(Reply(answer.status_code, answer.headers, answer.read()))
+                    raise Refused(Reply(answer.status_code, answer.headers, answer.read()))
+                check_stream(answer.status_code, answer.headers)
                 yield answer.iter_lines()
         if failed:
             raise failed[0]

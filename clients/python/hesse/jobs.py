@@ -11,9 +11,11 @@ What is said is written once, as conversations (see `protocol`); `Job` performs 
 from __future__ import annotations
 
 import json
+import math
+import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -28,12 +30,15 @@ from hesse.protocol import (
     Pause,
     Reply,
     Request,
+    Step,
     Steps,
     Wire,
     call_request,
     decode_result,
     delay,
     exchange,
+    failure,
+    is_worth_retrying,
 )
 from hesse.slow import watched
 from hesse_engine.errors import InputError
@@ -42,6 +47,11 @@ from hesse_engine.result import Result
 OPERATIONS = ("value", "grad", "jacobian", "hessian", "hessian_diag", "laplacian", "value_grad_hessian", *PAIRS)
 UNFINISHED = ("queued", "running")
 FIRST_POLL_S, LONGEST_POLL_S = 0.05, 2.0
+RESTART_S = 60.0  # a job outlives its server: one that drains, starts again and warms up is back within this
+AWAY = ("connection-failed", "draining", "not-ready")
+BROKEN = ("incomplete", "timed-out")  # a stream of events that ended, or fell silent, is asked for again
+EVENT_STREAM = "text/event-stream"
+ID = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +82,67 @@ def call_of(operation: str, f: Callable[..., Any], inputs: tuple[Any, ...], opti
     return found
 
 
+# ---- waiting ---------------------------------------------------------------------------------------------------------
+class Refused(Exception):
+    """An answer in the place of events."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply.status)
+        self.reply = reply
+
+
+class Patience:
+    """What is borne while a job is waited for: `retries` failures in a row, and a server that is away for RESTART_S.
+
+    Without retries nothing is borne. `end` is when to give up in any case [s, monotonic]; `also` are more codes that
+    are worth a repetition.
+    """
+
+    def __init__(self, retries: int, end: float | None = None, also: tuple[str, ...] = ()) -> None:
+        self._retries, self._end, self._also = retries, end, also
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin anew: there was an answer."""
+        self._attempt, self._away_until = 0, math.inf
+
+    def after(self, answer: Reply | TransportError, final: str | None = None) -> float:
+        """Seconds to wait before asking again; raises the error that is answered where that does not help.
+
+        `final` is the code of an error that never changes.
+        """
+        status, headers = (answer.status, answer.headers) if isinstance(answer, Reply) else (None, {})
+        error = failure(answer) if isinstance(answer, Reply) else answer
+        assert error is not None
+        now = time.monotonic()
+        is_away = error.code in AWAY and self._is_away(now)
+        is_worth = error.code in self._also or is_worth_retrying(status, error)
+        if error.code == final or not (is_away or (is_worth and self._attempt < self._retries)):
+            raise error
+        left = math.inf if self._end is None else self._end - now
+        if left <= 0:
+            raise TransportTimeoutError("timed-out", "The service said nothing of the job in time.") from error
+        seconds = delay(self._attempt, headers)
+        self._attempt += 0 if is_away else 1
+        return min(seconds, left, LONGEST_POLL_S if is_away else math.inf)
+
+    def _is_away(self, now: float) -> bool:
+        self._away_until = min(self._away_until, now + RESTART_S)
+        return self._retries > 0 and now < self._away_until
+
+
+def _asked(request: Request, patience: Patience,
+           final: str | None = None) -> Generator[Step, Reply | TransportError | None, Reply]:
+    """The successful reply to `request`."""
+    while True:
+        answer = yield request
+        assert answer is not None
+        if isinstance(answer, Reply) and answer.status < 400:
+            patience.renew()
+            return answer
+        yield Pause(patience.after(answer, final))
+
+
 # ---- conversations ---------------------------------------------------------------------------------------------------
 def converse_submit(call: Call, retries: int, wire: Wire) -> Steps:
     """The id of a new job. It has the function itself, so that it needs nothing which the service may forget.
@@ -86,21 +157,22 @@ def converse_submit(call: Call, retries: int, wire: Wire) -> Steps:
 
 def converse_document(name: str, retries: int) -> Steps:
     """The job as the service describes it."""
-    return _document((yield from exchange(Request("GET", f"/v1/jobs/{name}", b""), retries)))
+    return _document((yield from exchange(Request("GET", _path(name), b""), retries)))
 
 
 def converse_cancel(name: str, retries: int) -> Steps:
     """Cancel a job that is not finished; one that is, is left alone."""
     document = yield from converse_document(name, retries)
     if document["state"] in UNFINISHED:
-        yield from exchange(Request("DELETE", f"/v1/jobs/{name}", b""), retries)
+        yield from exchange(Request("DELETE", _path(name), b""), retries)
 
 
-def converse_result(name: str, operation: str, finish: Finish, timeout: float | None, retries: int) -> Steps:
+def converse_result(name: str, operation: str, finish: Finish | None, timeout: float | None, retries: int) -> Steps:
     """The user's value, once the job is finished."""
     end, pause = None if timeout is None else time.monotonic() + timeout, FIRST_POLL_S
+    patience = Patience(retries, end)
     while True:
-        document = yield from converse_document(name, retries)
+        document = _document((yield from _asked(Request("GET", _path(name), b""), patience)))
         if document["state"] not in UNFINISHED:
             break
         left = LONGEST_POLL_S if end is None else end - time.monotonic()
@@ -108,8 +180,11 @@ def converse_result(name: str, operation: str, finish: Finish, timeout: float | 
             raise TransportTimeoutError("timed-out", f"The job is {document['state']} after {timeout:g} s.")
         yield Pause(min(pause, left))
         pause = min(2 * pause, LONGEST_POLL_S)
-    reply = yield from exchange(Request("GET", f"/v1/jobs/{name}/result", b""), retries)
-    return finish(decode_result(reply, operation or document["operation"]))
+    error = document.get("error")  # is kept as the answer: of a 429 or 503, too, there will be no other
+    final = error.get("code") if isinstance(error, dict) else None
+    reply = yield from _asked(Request("GET", _path(name, "/result"), b""), patience, final)
+    operation = operation or document["operation"]
+    return (finish or plain(operation))(decode_result(reply, operation))
 
 
 def converse_jobs(state: str | None, after: str | None, retries: int) -> Steps:
@@ -120,6 +195,13 @@ def converse_jobs(state: str | None, after: str | None, retries: int) -> Steps:
     if not isinstance(body.get("jobs"), list):
         raise _strange(reply)
     return body["jobs"], body.get("next")
+
+
+def _path(name: str, more: str = "") -> str:
+    """Where a job is; what is no id would lead elsewhere."""
+    if not isinstance(name, str) or not ID.fullmatch(name):
+        raise InputError("bad-option", "An id of a job is the 32 hexadecimal digits that the service gave it.")
+    return f"/v1/jobs/{name}{more}"
 
 
 def _read(reply: Reply) -> dict[str, Any]:
@@ -158,16 +240,26 @@ def plain(operation: str) -> Finish:
     return finish
 
 
+def check_stream(status: int, headers: Mapping[str, str]) -> None:
+    """Raises `TransportError` (`bad-answer`) where an answer is no stream of events."""
+    found = headers.get("content-type", "")
+    if status != 200 or found.partition(";")[0].strip().lower() != EVENT_STREAM:
+        raise TransportError("bad-answer", f"The server answered {status} with {found or 'no type'!r:.80}, not with "
+                                           f"{EVENT_STREAM!r}.", hint="Is the base URL that of a Hesse service?")
+
+
 class Feed:
     """Server-sent events as they arrive, line by line; remembers the last, so that another connection goes on there."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, retries: int) -> None:
         self._name, self._lines, self.last = name, dict[str, str](), 0
+        self._patience, self._is_alive = Patience(retries, also=BROKEN), False
 
     def request(self) -> Request:
         self._lines.clear()
-        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(self.last)}
-        return Request("GET", f"/v1/jobs/{self._name}/events", b"", headers)
+        self._is_alive = False
+        headers = {"Accept": EVENT_STREAM, "Last-Event-ID": str(self.last)}
+        return Request("GET", _path(self._name, "/events"), b"", headers)
 
     def event(self, line: str) -> JobEvent | None:
         """The event that `line` completes, if any."""
@@ -177,9 +269,31 @@ class Feed:
             return None
         found, self._lines = self._lines, {}
         if not {"id", "event", "data"} <= found.keys():
-            return None  # a comment, which keeps the connection open
-        self.last = int(found["id"])
-        return JobEvent(self.last, found["event"], json.loads(found["data"]))
+            self._is_alive |= "" in found  # a comment, which keeps the connection open
+            return None
+        try:
+            number, data = int(found["id"]), json.loads(found["data"])
+        except (ValueError, RecursionError):
+            data = None
+        if not isinstance(data, dict):
+            raise TransportError("bad-answer", "The server sent an event that Hesse does not send.",
+                                 hint="Is the base URL that of a Hesse service?")
+        self.last, self._is_alive = number, True
+        return JobEvent(number, found["event"], data)
+
+    def pause(self, lost: TransportError | Refused | None = None) -> float:
+        """Seconds until the next connection, after one that was lost, refused, or ended before the job.
+
+        Raises:
+            HesseError: where another one would not help.
+        """
+        if self._is_alive:
+            self._patience.renew()
+            if lost is None:
+                return delay(0, {})
+        if lost is None:
+            lost = TransportError("incomplete", "The service ends the events of the job before the job ends.")
+        return self._patience.after(lost.reply if isinstance(lost, Refused) else lost)
 
 
 # ---- jobs ------------------------------------------------------------------------------------------------------------
@@ -212,7 +326,7 @@ class Job:
         return progress_of(self.document())
 
     def result(self, timeout: float | None = None) -> Any:
-        """What the direct call returns; waits for it.
+        """What the direct call returns; waits for it, and for a server that starts again.
 
         Args:
             timeout: how long to wait [s]; None is as long as it takes.
@@ -220,19 +334,22 @@ class Job:
         Raises:
             TimeoutError: `timed-out`; the job goes on.
             HesseError: what the job failed with; `job-canceled`, `job-expired`, `unknown-job`.
+            ValueError: `bad-option`, where `id` is none.
         """
-        finish = self._finish or plain(self._operation or self.document()["operation"])
-        return self._perform(converse_result(self.id, self._operation, finish, timeout, self._retries))
+        return self._perform(converse_result(self.id, self._operation, self._finish, timeout, self._retries))
 
     def cancel(self) -> None:
         """End the computation; a finished one is left alone."""
         self._perform(converse_cancel(self.id, self._retries))
 
     def events(self) -> Iterator[JobEvent]:
-        """Every event from the first to 'end', once and in order, over lost connections too."""
-        feed, attempt = Feed(self.id), 0
+        """Every event from the first to 'end', once and in order, over lost connections and restarts too.
+
+        Raises:
+            ConnectionError: `connection-failed`; `bad-answer`, `incomplete`, where what answers sends no events.
+        """
+        feed = Feed(self.id, self._retries)
         while True:
-            before = feed.last
             try:
                 with self._lines(feed.request()) as lines:
                     for line in lines:
@@ -241,11 +358,11 @@ class Job:
                             yield event
                             if event.kind == "end":
                                 return
-            except TransportError:
-                if attempt >= self._retries:
-                    raise
-            attempt = 0 if feed.last > before else attempt + 1
-            time.sleep(delay(attempt, {}))
+            except (TransportError, Refused) as lost:
+                pause = feed.pause(lost)
+            else:
+                pause = feed.pause()
+            time.sleep(pause)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,8 +387,7 @@ class AsyncJob:
         return progress_of(await self.document())
 
     async def result(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 (as the waiting one has it)
-        finish = self._finish or plain(self._operation or (await self.document())["operation"])
-        return await self._perform(converse_result(self.id, self._operation, finish, timeout, self._retries))
+        return await self._perform(converse_result(self.id, self._operation, self._finish, timeout, self._retries))
 
     async def cancel(self) -> None:
         await self._perform(converse_cancel(self.id, self._retries))
@@ -279,9 +395,8 @@ class AsyncJob:
     async def events(self) -> AsyncIterator[JobEvent]:
         import asyncio
 
-        feed, attempt = Feed(self.id), 0
+        feed = Feed(self.id, self._retries)
         while True:
-            before = feed.last
             try:
                 async with self._lines(feed.request()) as lines:
                     async for line in lines:
@@ -290,11 +405,11 @@ class AsyncJob:
                             yield event
                             if event.kind == "end":
                                 return
-            except TransportError:
-                if attempt >= self._retries:
-                    raise
-            attempt = 0 if feed.last > before else attempt + 1
-            await asyncio.sleep(delay(attempt, {}))
+            except (TransportError, Refused) as lost:
+                pause = feed.pause(lost)
+            else:
+                pause = feed.pause()
+            await asyncio.sleep(pause)
 
 
 def progress_of(document: dict[str, Any]) -> tuple[int, int] | None:

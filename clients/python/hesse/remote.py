@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hesse.protocol import Reply, Request, Wire, check_compression, failure
-from hesse_engine.errors import HesseError, InputError, StateError
+from hesse.protocol import Request, Wire, check_compression
+from hesse_engine.errors import InputError, StateError
 
 LOCAL = ":local:"
 CONNECT_S, READ_S, RETRIES = 5.0, 600.0, 2
@@ -72,9 +72,3 @@ def shown(base_url: str) -> str:
 
 def keeps_nothing() -> StateError:
     return StateError("unknown-function", "The engine in this process keeps no functions by id.")
-
-
-def failure_of(reply: Reply) -> HesseError:
-    error = failure(reply)
-    assert error is not None
-    return error
