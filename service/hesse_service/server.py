@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
+import logging
 import multiprocessing.connection
 import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
@@ -23,6 +25,12 @@ from hesse_service.settings import Settings, refused
 WATCH_S = 0.2
 
 APP = "hesse_service.app:create_app"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+# Variables of the engine, of the command line and of the SDK.
+OTHERS = {"HESSE_CACHE_DIR", "HESSE_JIT_KERNELS", "HESSE_JIT_SECONDS", "HESSE_PERFORMANCE_WARNINGS", "HESSE_LOG_LEVEL",
+          "HESSE_BASE_URL", "HESSE_API_KEY"}
+
+logger = logging.getLogger("hesse.service")
 
 
 def serve(
@@ -66,10 +74,24 @@ def serve(
             http=Connection,
             loop="asyncio",  # whatever is installed beside: uvloop gained nothing here (docs/load.md)
         )
+        for remark in remarks(host, settings, os.environ):
+            logger.warning(remark)
         if workers == 1:
             uvicorn.Server(config).run()
         else:
             Supervisor(config, sockets=[config.bind_socket()]).run()
+
+
+def remarks(host: str, settings: Settings, environ: Iterable[str]) -> list[str]:
+    """What an operator may not have meant: misspelt settings, and an open address without keys."""
+    known = {f"HESSE_{name.upper()}" for name in Settings.model_fields} | OTHERS
+    found = []
+    for name in sorted({n for n in environ if n.startswith("HESSE_")} - known):
+        near = difflib.get_close_matches(name, known, 1)
+        found.append(f"{name} is no setting" + (f"; {near[0]} is one" if near else ""))
+    if settings.keys_file is None and host not in LOOPBACK:
+        found.append(f"whoever reaches {host} may use this service: HESSE_KEYS_FILE is not set")
+    return found
 
 
 def _settings() -> Settings:

@@ -340,8 +340,8 @@ def deadline_exceeded() -> HesseError:
     return StateError(
         "deadline-exceeded",
         "The deadline passed before the answer was ready; the computation was ended.",
-        hint="Ask for less, or submit it as a job (Prefer: respond-async); options.deadline_s may only shorten what the "
-        "server allows (HESSE_DEADLINE_S).",
+        hint="Ask for less, or submit it as a job (Prefer: respond-async); options.deadline_s may only shorten what "
+        "the server allows (HESSE_DEADLINE_S).",
     )
 
 

@@ -17,7 +17,7 @@ from serving import slow_graph
 SIZE = 1000
 
 
-def work(body: Any, left_s: float = 60.0) -> Work:
+def work(body: Any, left_s: float = 200.0) -> Work:
     content = to_json(body)
     return Work("call", "hvp", Body([content], len(content)), Terms(), left_s)
 

@@ -73,6 +73,6 @@ def check_budget(peak: int, options: Options, result_bytes: int = 0) -> None:
         need = f"The computation is predicted to need {peak:,} bytes"
     raise LimitError(
         "over-memory-budget", f"{need}, more than max_memory_bytes = {budget:,}; nothing was allocated.",
-        hint=f"max_memory_bytes={peak} would do, within what a server allows (HESSE_MAX_MEMORY_BYTES); or ask for fewer "
-             "inputs (argnums) or rows, a sparse layout, blocks of rows (stream_hessian), or products (hvp).",
+        hint=f"max_memory_bytes={peak} would do, within what a server allows (HESSE_MAX_MEMORY_BYTES); or ask for "
+             "fewer inputs (argnums) or rows, a sparse layout, blocks of rows (stream_hessian), or products (hvp).",
     )
