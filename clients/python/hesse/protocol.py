@@ -36,6 +36,7 @@ TRIPLES = ("value_grad_hessian",)
 FLAGS = {"batch": "batched", "tangents": "many"}  # options that the service counts in the tensors
 MAX_RETRY_AFTER_S = 60.0
 JSON, PROBLEM = "application/json", "application/problem+json"
+KEY_IS = "A client takes the key as Client(api_key=...), or from HESSE_API_KEY."
 BINARY_BYTES = 256  # of tensors, from which on a frame is written in less time than JSON
 COMPRESS_BYTES = 1024  # of a body that is worth compressing
 Finish = Callable[[Result], Any]
@@ -278,6 +279,8 @@ def failure(reply: Reply) -> HesseError | None:
     error: HesseError
     if isinstance(body, dict) and isinstance(body.get("code"), str):
         more = [body.get(name) for name in ("hint", "pointer", "node")]
+        if reply.status == 401:
+            more[0] = f"{more[0] or ''} {KEY_IS}".strip()
         error = rebuild(body["code"], str(body.get("detail", "")), *more)
     else:
         error = _bad_answer(reply)
