@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from hesse.asked import plain
 from hesse.conventions import OUTPUTS, as_tuple
 from hesse.errors import TransportError
 from hesse.protocol import Call, Reply, call_request, delay, failure, is_worth_retrying
@@ -78,7 +79,7 @@ class Download:
         Raises:
             InputError: `bad-option`, `wrong-inputs`.
         """
-        more = dict(asked)
+        more = plain(operation, asked, ("out", "progress", "resumes"))
         out, progress, resumes = more.pop("out", None), more.pop("progress", False), more.pop("resumes", RESUMES)
         if not (isinstance(progress, bool) or callable(progress)):
             raise InputError("bad-option", "progress must be a boolean or a function of (done, total).")
@@ -86,9 +87,6 @@ class Download:
             raise InputError("bad-option", "resumes must be a non-negative integer.")
         if not (out is None or isinstance(out, (str, os.PathLike, np.ndarray))):
             raise InputError("bad-out", f"out must be a path or a NumPy array, not {type(out).__name__}.")
-        for name in ("rows", "columns"):
-            if isinstance(more.get(name), (list, np.ndarray, range)):
-                more[name] = tuple([int(k) if isinstance(k, np.integer) else k for k in more[name]])
         given = as_tuple(tuple(inputs) if len(inputs) != 1 else inputs[0], "inputs", operation)
         scope = Scope(given.values)
         if scope.is_nested or any([is_tracer(x) for x in given.values]):
@@ -96,10 +94,7 @@ class Download:
         results = as_tuple(scope.call(f, *scope.inputs), OUTPUTS, operation)
         graph = scope.graph([scope.lift(y) for y in results.values])
         more.setdefault("argnums", tuple(range(len(graph.inputs))))
-        try:
-            options = Options(**more).checked()
-        except TypeError as error:
-            raise InputError("bad-option", f"{operation}: {error}.") from None
+        options = Options(**more).checked()
         return cls(Call(operation, graph, scope.arrays, None, options, lambda result: result), out, progress, resumes)
 
     # ---- performed ---------------------------------------------------------------------------------------------------
