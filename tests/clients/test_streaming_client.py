@@ -17,6 +17,7 @@ import hesse
 import hesse.numpy as hnp
 from hesse.errors import HesseError, TransportError
 from hesse_engine.ir.graph import Array
+from scripted import Answer, scripted
 from serving import Server, running, wait_for
 
 N = 400
@@ -187,13 +188,39 @@ def test_a_broken_connection_is_taken_up_at_the_first_missing_row(server: Server
 
 
 def test_a_connection_that_breaks_again_and_again_is_given_up(server: Server) -> None:
-    proxy = Breaking(server.url, [2000] * 9)
+    proxy = Breaking(server.url, [1000 + 100 * N * 8] * 9)
     try:
         with hesse.Client(proxy.url) as client, pytest.raises(TransportError):
             client.stream_hessian(f, X, resumes=2)
     finally:
         proxy.close()
     assert len(proxy.requests) == 3
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_before_the_first_row_the_retries_of_the_client_count(server: Server, retries: int) -> None:
+    proxy = Breaking(server.url, [2000] * 9)
+    try:
+        with hesse.Client(proxy.url, max_retries=retries) as client, pytest.raises(TransportError):
+            client.stream_hessian(f, X)
+    finally:
+        proxy.close()
+    assert len(proxy.requests) == 1 + retries
+
+
+def test_what_no_repetition_mends_is_not_repeated() -> None:
+    with scripted(Answer(501, b"<html>")) as (url, seen):
+        with hesse.Client(url, binary=False) as client, pytest.raises(TransportError) as caught:
+            client.stream_hessian(f, X)
+
+        async def session() -> None:
+            async with hesse.AsyncClient(url, binary=False) as opened:
+                await opened.stream_hessian(f, X)
+
+        with pytest.raises(TransportError):
+            asyncio.run(session())
+    assert caught.value.code == "bad-answer"
+    assert len(seen) == 2
 
 
 def test_a_callback_that_raises_ends_the_stream(client: hesse.Client, server: Server) -> None:

@@ -295,7 +295,7 @@ def failure(reply: Reply) -> HesseError | None:
 
 # ---- conversations ---------------------------------------------------------------------------------------------------
 def is_worth_retrying(status: int | None, error: HesseError) -> bool:
-    """No connection, 408, 429 and 5xx are; an answer that came too late would come too late again.
+    """No connection, 408, 429 and 5xx but 501 are; an answer that came too late would come too late again.
 
     A quota that is back only after MAX_RETRY_AFTER_S, or never, is not waited for.
     """
@@ -305,7 +305,7 @@ def is_worth_retrying(status: int | None, error: HesseError) -> bool:
         return False
     if error.code == "idempotency-running":
         return True
-    return status in (408, 429) or (status >= 500 and error.code != "deadline-exceeded")
+    return status in (408, 429) or (status >= 500 and status != 501 and error.code != "deadline-exceeded")
 
 
 def delay(attempt: int, headers: Mapping[str, str]) -> float:

@@ -11,7 +11,8 @@ breaks is taken up again at the first missing row. Keywords:
     rows, columns   positions among all elements: only these, in this order
     argnums         which inputs are differentiated; default all
     progress        True shows a bar (with the extra `progress`), or a function that is called with (done, total) rows
-    resumes         how often a broken connection is taken up again
+    resumes         how often a connection that breaks after the first row is taken up again; before it, the client's
+                    max_retries counts
     chunk_size, strategy, threads, max_memory_bytes, nonfinite    as elsewhere; the budget is that of one block
 """
 
@@ -110,7 +111,7 @@ class Download:
                 if error is None:
                     return self._finished()
                 attempt = 0 if self.done > before else attempt
-                time.sleep(self._pause(failed, error, attempt))
+                time.sleep(self._pause(failed, error, attempt, client._server.retries))
                 attempt += 1
 
     async def run_async(self, client: AsyncClient) -> Array:
@@ -126,7 +127,7 @@ class Download:
                 if error is None:
                     return self._finished()
                 attempt = 0 if self.done > before else attempt
-                await asyncio.sleep(self._pause(failed, error, attempt))
+                await asyncio.sleep(self._pause(failed, error, attempt, client._server.retries))
                 attempt += 1
 
     def _attempt(self, client: Client) -> tuple[Reply | None, HesseError | None]:
@@ -171,11 +172,13 @@ class Download:
         request = call_request(replace(call, options=options), server.wire, is_streamed=True)
         return {"method": request.method, "url": server.url(request), **server.arguments(request)}
 
-    def _pause(self, failed: Reply | None, error: HesseError, attempt: int) -> float:
+    def _pause(self, failed: Reply | None, error: HesseError, attempt: int, retries: int) -> float:
         """Seconds to wait before the next request; raises `error` where there is none."""
         status = None if failed is None else failed.status
-        self.resumes -= 1
-        if self.resumes < 0 or not (error.code == "incomplete" or is_worth_retrying(status, error)):
+        if self.done:
+            self.resumes -= 1
+        is_spent = self.resumes < 0 if self.done else attempt >= retries
+        if is_spent or not (error.code == "incomplete" or is_worth_retrying(status, error)):
             raise error
         return delay(attempt, {} if failed is None else failed.headers)
 
