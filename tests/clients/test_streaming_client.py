@@ -123,11 +123,12 @@ def test_into_an_array_or_nowhere(client: hesse.Client, tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, out)
 
 
-def test_chosen_rows_and_columns(client: hesse.Client) -> None:
+def test_chosen_rows_and_columns(client: hesse.Client, tmp_path: Path) -> None:
     rows = np.array([5, -1, 5])
     found = client.stream_hessian(f, X, rows=rows, columns=range(10, 0, -1))
     np.testing.assert_allclose(found, wanted()[rows][:, list(range(10, 0, -1))], rtol=1e-12)
     assert client.stream_hessian(f, X, rows=[]).shape == (0, N)
+    assert client.stream_hessian(f, X, rows=[], out=tmp_path / "h.npy").shape == (0, N)
 
 
 def test_a_jacobian_of_two_inputs(client: hesse.Client) -> None:
@@ -206,6 +207,36 @@ def test_before_the_first_row_the_retries_of_the_client_count(server: Server, re
     finally:
         proxy.close()
     assert len(proxy.requests) == 1 + retries
+
+
+def test_a_failed_stream_leaves_a_part_and_says_how_many_rows_it_has(server: Server, tmp_path: Path) -> None:
+    path, part = tmp_path / "h.npy", tmp_path / "h.npy.part"
+    np.save(path, np.zeros(1))
+    proxy = Breaking(server.url, [1000 + 100 * N * 8])
+    try:
+        with hesse.Client(proxy.url) as client:
+            with pytest.raises(TransportError) as caught:
+                client.stream_hessian(f, X, out=path, resumes=0)
+            np.testing.assert_array_equal(np.load(path), np.zeros(1))
+            done = int(str(caught.value).partition(f" of {N} rows are in {part}.")[0].rpartition(" ")[2])
+            assert 0 < done < N
+            np.testing.assert_allclose(np.load(part)[:done], wanted()[:done], rtol=1e-12)
+            found = client.stream_hessian(f, X, out=str(path))
+    finally:
+        proxy.close()
+    assert not part.exists()
+    assert isinstance(found, np.memmap)
+    assert str(found.filename) == str(path)
+    np.testing.assert_array_equal(np.load(path), found)
+
+
+def test_an_array_that_lacks_rows_is_said_to(server: Server) -> None:
+    proxy = Breaking(server.url, [1000 + 100 * N * 8])
+    try:
+        with hesse.Client(proxy.url) as client, pytest.raises(TransportError, match=rf"\d+ of {N} rows are in out\."):
+            client.stream_hessian(f, X, out=np.zeros((N, N)), resumes=0)
+    finally:
+        proxy.close()
 
 
 def test_what_no_repetition_mends_is_not_repeated() -> None:

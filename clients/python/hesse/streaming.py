@@ -6,8 +6,10 @@
 The result is one matrix over the concatenated flattened elements, as `rows` and `columns` count them. A connection that
 breaks is taken up again at the first missing row. Keywords:
 
-    out             a path (a .npy file is made there, or overwritten), an array of the result's shape and dtype, or
-                    None: a temporary file that lasts as long as the array
+    out             a path (a .npy file is made there, or replaced, once all rows have come; until then, and after a
+                    failure, they are in a file beside it whose name ends in .part), an array of the result's shape and
+                    dtype (after a failure its later rows are not the result's), or None: a temporary file that lasts as
+                    long as the array
     rows, columns   positions among all elements: only these, in this order
     argnums         which inputs are differentiated; default all
     progress        True shows a bar (with the extra `progress`), or a function that is called with (done, total) rows
@@ -67,6 +69,7 @@ class Download:
     resumes: int = RESUMES
     done: int = 0
     matrix: Array | None = None
+    _part: str | None = None  # the file, as long as rows are missing in it
     _total: int = 0
     _told: Progress | None = None
     _pending: bytearray = field(default_factory=bytearray)  # the head while it arrives
@@ -101,7 +104,7 @@ class Download:
     # ---- performed ---------------------------------------------------------------------------------------------------
     def run(self, client: Client) -> Array:
         """Compute, or fetch, all rows."""
-        with self._shown():
+        with self._shown(), self._counted():
             if client.embedded is not None:
                 return self._embedded(client)
             attempt = 0
@@ -119,7 +122,7 @@ class Download:
 
         if client.embedded is not None:
             return await asyncio.to_thread(self.run, client)  # type: ignore[arg-type]  # it looks at the engine only
-        with self._shown():
+        with self._shown(), self._counted():
             attempt = 0
             while True:
                 before = self.done
@@ -224,7 +227,7 @@ class Download:
     def _short(self) -> HesseError | None:
         if self.matrix is not None and self._at == self.matrix.nbytes:
             return None
-        return TransportError("incomplete", f"The answer ended after {self.done} of {self._total} rows.",
+        return TransportError("incomplete", "The answer ended before its last row.",
                               hint="Ask for the rest by `rows`, or raise `resumes`.")
 
     # ---- where it goes -----------------------------------------------------------------------------------------------
@@ -234,7 +237,8 @@ class Download:
         if isinstance(self.out, np.ndarray):
             self.matrix = check_out(self.out, shape, dtype)
         elif self.out is not None:
-            self.matrix = np.lib.format.open_memmap(self.out, "w+", dtype, shape)
+            self.matrix = np.lib.format.open_memmap(f"{os.fsdecode(self.out)}.part", "w+", dtype, shape)
+            self._part = f"{os.fsdecode(self.out)}.part"
         elif 0 in shape:
             self.matrix = np.zeros(shape, dtype)  # a file of no bytes cannot be mapped
         else:
@@ -248,12 +252,28 @@ class Download:
         self._tell(self._total)
         if isinstance(self.matrix, np.memmap):
             self.matrix.flush()
+        if self._part is not None:
+            self.matrix = None  # some systems rename no file that is mapped
+            os.replace(self._part, os.fsdecode(self.out))
+            self.matrix = np.lib.format.open_memmap(self.out, "r+")
         return self.matrix
 
     def _tell(self, rows: int) -> None:
         is_new, self.done = rows != self.done or rows == 0, rows
         if self._told is not None and is_new:
             self._told(rows, self._total)
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Say in an error how many rows there are, and where."""
+        try:
+            yield
+        except HesseError as error:
+            if self.matrix is not None and self.out is not None:
+                where = "out" if self._part is None else self._part
+                error.message = f"{error.message} {self.done} of {self._total} rows are in {where}."
+                error.args = (error.message if error.hint is None else f"{error.message} {error.hint}",)
+            raise
 
     @contextlib.contextmanager
     def _shown(self) -> Iterator[None]:
