@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -237,6 +238,25 @@ def test_an_array_that_lacks_rows_is_said_to(server: Server) -> None:
             client.stream_hessian(f, X, out=np.zeros((N, N)), resumes=0)
     finally:
         proxy.close()
+
+
+def test_a_bar_that_cannot_be_drawn_is_said_to(client: hesse.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    with pytest.warns(UserWarning, match=r"hesse\[progress\]") as warned:
+        found = client.stream_hessian(f, X, progress=True)
+    assert [w.filename for w in warned] == [__file__]
+    np.testing.assert_allclose(found, wanted(), rtol=1e-12)
+
+
+def test_no_count_of_rows_is_told_twice(server: Server) -> None:
+    proxy = Breaking(server.url, [1000, 2000, 3000])
+    told: list[int] = []
+    try:
+        with hesse.Client(proxy.url, max_retries=3) as client:
+            client.stream_hessian(f, X, progress=lambda done, total: told.append(done))
+    finally:
+        proxy.close()
+    assert told == sorted(set(told))
 
 
 def test_what_no_repetition_mends_is_not_repeated() -> None:

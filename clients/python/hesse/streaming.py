@@ -21,10 +21,12 @@ breaks is taken up again at the first missing row. Keywords:
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
@@ -32,6 +34,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from hesse.asked import plain
+from hesse.caller import user_level
 from hesse.conventions import OUTPUTS, as_tuple
 from hesse.errors import TransportError
 from hesse.protocol import Call, Reply, call_request, delay, failure, is_worth_retrying
@@ -71,6 +74,7 @@ class Download:
     matrix: Array | None = None
     _part: str | None = None  # the file, as long as rows are missing in it
     _total: int = 0
+    _last: int = -1  # rows that were told last
     _told: Progress | None = None
     _pending: bytearray = field(default_factory=bytearray)  # the head while it arrives
     _head: int = 0  # bytes of it that are missing before it can be read
@@ -89,6 +93,9 @@ class Download:
             raise InputError("bad-option", "progress must be a boolean or a function of (done, total).")
         if type(resumes) is not int or resumes < 0:
             raise InputError("bad-option", "resumes must be a non-negative integer.")
+        if progress is True and importlib.util.find_spec("tqdm") is None:
+            warnings.warn("progress=True shows no bar without tqdm: pip install 'hesse[progress]'.", UserWarning,
+                          stacklevel=user_level())
         if not (out is None or isinstance(out, (str, os.PathLike, np.ndarray))):
             raise InputError("bad-out", f"out must be a path or a NumPy array, not {type(out).__name__}.")
         given = as_tuple(tuple(inputs) if len(inputs) != 1 else inputs[0], "inputs", operation)
@@ -259,8 +266,9 @@ class Download:
         return self.matrix
 
     def _tell(self, rows: int) -> None:
-        is_new, self.done = rows != self.done or rows == 0, rows
-        if self._told is not None and is_new:
+        self.done = rows
+        if self._told is not None and rows != self._last:
+            self._last = rows
             self._told(rows, self._total)
 
     @contextlib.contextmanager
