@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +18,7 @@ from hesse_engine.ir.graph import DTYPES, Array, Graph
 from hesse_engine.ir.tensor import decode_tensor
 from hesse_engine.options import Options
 from hesse_engine.result import Result, SparseMatrix
-from hesse_service.schemas import CallRequest, OptionsModel
+from hesse_service.schemas import ByExpression, ByGraph, ById, CallRequest, OptionsModel, Signature
 from hesse_service.settings import Settings
 
 M = TypeVar("M", bound=BaseModel)
@@ -28,6 +29,8 @@ STRIDE = 65_536  # elements encoded at a time, which bounds the Python floats al
 PARTS = b"[{:,"
 PLAIN = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 
+MEMBERS: dict[str, type[BaseModel]] = {"options": OptionsModel, "inputs": Signature, "by-graph": ByGraph,
+                                       "by-expression": ByExpression, "by-id": ById}
 NAMES = {dtype: name.encode() for name, dtype in DTYPES.items()}  # str(dtype) takes microseconds
 
 # Where the fault lies when the engine, which knows no request, does not say.
@@ -99,9 +102,17 @@ def validate(model: type[M], value: Any) -> M:
         return model.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise InputError(
-            "bad-request", f"{first['msg']}.", pointer=_pointer(value, first["loc"], first["type"])
-        ) from None
+        message = _allowed(model, first["loc"]) if first["type"] == "extra_forbidden" else f"{first['msg']}."
+        raise InputError("bad-request", message, pointer=_pointer(value, first["loc"], first["type"])) from None
+
+
+def _allowed(model: type[BaseModel], location: Sequence[str | int]) -> str:
+    """What an object may have in the place of a strange member, whose name stays unsaid: only the pointer may tell."""
+    steps = [step for step in location if isinstance(step, str)]
+    known = list((model if len(steps) < 2 else MEMBERS.get(steps[-2], model)).model_fields)
+    near = difflib.get_close_matches(steps[-1], known, 1) if PLAIN.fullmatch(steps[-1]) else []
+    asked = f" Did you mean {near[0]}?" if near else ""
+    return f"A member of this object is not known.{asked} Its members are {', '.join(known)}."
 
 
 def _pointer(value: Any, location: Sequence[str | int], kind: str) -> str:

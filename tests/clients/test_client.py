@@ -85,6 +85,17 @@ def test_nobody_listens() -> None:
     assert caught.value.code == "connection-failed"
     assert isinstance(caught.value, ConnectionError)
     assert isinstance(caught.value.__cause__, httpx2.TransportError)
+    for text in f"The service at {url} could", "base_url", "HESSE_BASE_URL", "`hesse serve`":
+        assert text in str(caught.value)
+
+
+def test_where_nobody_listens_is_named_without_a_password() -> None:
+    with scripted(ANSWER) as (url, _):
+        pass
+    with pytest.raises(hesse.TransportError) as caught:
+        grad(url.replace("//", "//me:secret@") + "/behind", max_retries=0)
+    assert f"The service at {url}/behind could" in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 def test_no_answer_in_time_is_not_repeated() -> None:

@@ -115,6 +115,7 @@ def test_what_a_key_may_not_do_is_not_repeated(status: int, code: str) -> None:
             gradient(client)
         assert isinstance(caught.value, hesse.HesseError)
         assert caught.value.code == code
+        assert ("Client(api_key=...), or from HESSE_API_KEY" in str(caught.value)) is (status == 401)
         assert len(seen) == 1
 
 

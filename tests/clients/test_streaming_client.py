@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ import hesse
 import hesse.numpy as hnp
 from hesse.errors import HesseError, TransportError
 from hesse_engine.ir.graph import Array
+from scripted import Answer, scripted
 from serving import Server, running, wait_for
 
 N = 400
@@ -122,11 +124,12 @@ def test_into_an_array_or_nowhere(client: hesse.Client, tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, out)
 
 
-def test_chosen_rows_and_columns(client: hesse.Client) -> None:
+def test_chosen_rows_and_columns(client: hesse.Client, tmp_path: Path) -> None:
     rows = np.array([5, -1, 5])
     found = client.stream_hessian(f, X, rows=rows, columns=range(10, 0, -1))
     np.testing.assert_allclose(found, wanted()[rows][:, list(range(10, 0, -1))], rtol=1e-12)
     assert client.stream_hessian(f, X, rows=[]).shape == (0, N)
+    assert client.stream_hessian(f, X, rows=[], out=tmp_path / "h.npy").shape == (0, N)
 
 
 def test_a_jacobian_of_two_inputs(client: hesse.Client) -> None:
@@ -187,13 +190,88 @@ def test_a_broken_connection_is_taken_up_at_the_first_missing_row(server: Server
 
 
 def test_a_connection_that_breaks_again_and_again_is_given_up(server: Server) -> None:
-    proxy = Breaking(server.url, [2000] * 9)
+    proxy = Breaking(server.url, [1000 + 100 * N * 8] * 9)
     try:
         with hesse.Client(proxy.url) as client, pytest.raises(TransportError):
             client.stream_hessian(f, X, resumes=2)
     finally:
         proxy.close()
     assert len(proxy.requests) == 3
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_before_the_first_row_the_retries_of_the_client_count(server: Server, retries: int) -> None:
+    proxy = Breaking(server.url, [2000] * 9)
+    try:
+        with hesse.Client(proxy.url, max_retries=retries) as client, pytest.raises(TransportError):
+            client.stream_hessian(f, X)
+    finally:
+        proxy.close()
+    assert len(proxy.requests) == 1 + retries
+
+
+def test_a_failed_stream_leaves_a_part_and_says_how_many_rows_it_has(server: Server, tmp_path: Path) -> None:
+    path, part = tmp_path / "h.npy", tmp_path / "h.npy.part"
+    np.save(path, np.zeros(1))
+    proxy = Breaking(server.url, [1000 + 100 * N * 8])
+    try:
+        with hesse.Client(proxy.url) as client:
+            with pytest.raises(TransportError) as caught:
+                client.stream_hessian(f, X, out=path, resumes=0)
+            np.testing.assert_array_equal(np.load(path), np.zeros(1))
+            done = int(str(caught.value).partition(f" of {N} rows are in {part}.")[0].rpartition(" ")[2])
+            assert 0 < done < N
+            np.testing.assert_allclose(np.load(part)[:done], wanted()[:done], rtol=1e-12)
+            found = client.stream_hessian(f, X, out=str(path))
+    finally:
+        proxy.close()
+    assert not part.exists()
+    assert isinstance(found, np.memmap)
+    assert str(found.filename) == str(path)
+    np.testing.assert_array_equal(np.load(path), found)
+
+
+def test_an_array_that_lacks_rows_is_said_to(server: Server) -> None:
+    proxy = Breaking(server.url, [1000 + 100 * N * 8])
+    try:
+        with hesse.Client(proxy.url) as client, pytest.raises(TransportError, match=rf"\d+ of {N} rows are in out\."):
+            client.stream_hessian(f, X, out=np.zeros((N, N)), resumes=0)
+    finally:
+        proxy.close()
+
+
+def test_a_bar_that_cannot_be_drawn_is_said_to(client: hesse.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    with pytest.warns(UserWarning, match=r"hesse\[progress\]") as warned:
+        found = client.stream_hessian(f, X, progress=True)
+    assert [w.filename for w in warned] == [__file__]
+    np.testing.assert_allclose(found, wanted(), rtol=1e-12)
+
+
+def test_no_count_of_rows_is_told_twice(server: Server) -> None:
+    proxy = Breaking(server.url, [1000, 2000, 3000])
+    told: list[int] = []
+    try:
+        with hesse.Client(proxy.url, max_retries=3) as client:
+            client.stream_hessian(f, X, progress=lambda done, total: told.append(done))
+    finally:
+        proxy.close()
+    assert told == sorted(set(told))
+
+
+def test_what_no_repetition_mends_is_not_repeated() -> None:
+    with scripted(Answer(501, b"<html>")) as (url, seen):
+        with hesse.Client(url, binary=False) as client, pytest.raises(TransportError) as caught:
+            client.stream_hessian(f, X)
+
+        async def session() -> None:
+            async with hesse.AsyncClient(url, binary=False) as opened:
+                await opened.stream_hessian(f, X)
+
+        with pytest.raises(TransportError):
+            asyncio.run(session())
+    assert caught.value.code == "bad-answer"
+    assert len(seen) == 2
 
 
 def test_a_callback_that_raises_ends_the_stream(client: hesse.Client, server: Server) -> None:

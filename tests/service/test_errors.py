@@ -7,8 +7,10 @@ from typing import Any
 
 import httpx2
 import pytest
+from pydantic import BaseModel
 
 from hesse_engine.errors import CODES, STATUS
+from hesse_service.schemas import ByExpression, ByGraph, ById, CallRequest, OptionsModel, Signature
 
 MARK = "Zq7xMARKERzq7x"
 GOOD = {"function": {"expression": "sum(x**2)"}, "inputs": [[1.0, 2.0]]}
@@ -305,3 +307,23 @@ def test_torch_words_are_kept(client: httpx2.Client) -> None:
     response = client.post("/v1/hessian", json=call({"expression": "x**2"}))
     want = "The Tensor returned by the function given to hessian should contain a single element"
     assert response.json()["detail"] == want
+
+
+@pytest.mark.parametrize(("operation", "body", "near", "known"), [
+    ("hessian", call(options={"chunksize": 1}), "chunk_size", OptionsModel),
+    ("hessian", call(options={MARK + " ": 1}), None, OptionsModel),
+    ("hessian", call(options={"chunk_size" * 100: 1}), None, OptionsModel),
+    ("hessian", {**GOOD, "option": {}}, "options", CallRequest),
+    ("hessian", call({"expression": "sum(x)", "input": ["x"]}), "inputs", ByExpression),
+    ("hessian", call({"graph": {}, "graphs": 1}), "graph", ByGraph),
+    ("hessian", call({"id": "0" * 64, "ids": 1}), "id", ById),
+    ("plan", {"operation": "hessian", "function": S, "inputs": [{"shapes": [2], "shape": [2]}]}, "shape", Signature),
+])
+def test_what_an_object_may_have_is_named(
+    client: httpx2.Client, operation: str, body: Any, near: str | None, known: type[BaseModel]
+) -> None:
+    response = client.post(f"/v1/{operation}", json=body)
+    assert response.status_code == 422
+    assert_problem(response, "bad-request")
+    wanted = f"A member of this object is not known.{'' if near is None else f' Did you mean {near}?'} Its members are "
+    assert response.json()["detail"] == f"{wanted}{', '.join(known.model_fields)}."

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ from hesse.interop import is_torch, read
 from hesse.protocol import PAIRS
 from hesse_engine.errors import InputError, StateError
 from hesse_engine.ir.graph import Array
-from hesse_engine.options import Options
+from hesse_engine.options import Options, normalized_argnums
 from hesse_engine.result import Result, written
 
 Vectors = tuple[Array, ...] | None
+COUNTED = ("batch", "tangents", "weighted")  # options that the tensors tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +33,17 @@ class Asked:
 
     @classmethod
     def of(cls, operation: str, given: Given, arrays: Sequence[Array], options: dict[str, Any]) -> Asked:
-        """Raises `InputError` (`bad-option`, `wrong-inputs`)."""
-        more = dict(options)
+        """Raises `InputError` (`bad-option`, `wrong-inputs`, ...), `FunctionError` (`argnums-type`, `bad-argnums`)."""
+        more = plain(operation, options, ("weights", "out", "batched"))
         weights, out, batched = more.pop("weights", None), more.pop("out", None), more.pop("batched", False)
         if type(batched) is not bool:
             raise InputError("bad-option", "batched must be a boolean.")
-        for name in ("rows", "columns"):
-            if isinstance(more.get(name), (list, np.ndarray, range)):
-                more[name] = tuple([k.item() if isinstance(k, np.generic) else k for k in more[name]])
         batch = point_count(arrays) if batched else None
-        argnums = more.pop("argnums", None) if operation not in PAIRS else None
-        if argnums is None:
-            argnums = tuple(range(len(arrays))) if given.is_tuple else 0
-        try:
-            chosen = Options(argnums=argnums, batch=batch, weighted=weights is not None, **more)
-        except TypeError as error:
-            raise InputError("bad-option", f"{operation}: {error}.") from None
+        if more.get("argnums") is None:
+            more["argnums"] = tuple(range(len(arrays))) if given.is_tuple else 0
+        else:
+            normalized_argnums(more["argnums"], len(arrays))
+        chosen = Options(batch=batch, weighted=weights is not None, **more).checked()
         return cls(operation, given, chosen, weights, _arrays(out))
 
     @property
@@ -85,6 +82,29 @@ class Asked:
     def written(self, result: Result) -> Result:
         """`result` in the arrays that were given for it; nothing is copied that lies there already."""
         return result if self.out is None else replace(result, value=written(result.value, self.out))
+
+
+def plain(operation: str, options: Mapping[str, Any], also: Sequence[str]) -> dict[str, Any]:
+    """`options` with Python's integers for NumPy's and tuples for sequences of them.
+
+    Args:
+        also: names that are taken beside the engine's.
+
+    Raises:
+        InputError: `bad-option`, where a name is not known.
+    """
+    known = [option.name for option in fields(Options) if option.name not in COUNTED]
+    known = sorted([name for name in [*known, *also] if not (name == "argnums" and operation in PAIRS)])
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            raise InputError("bad-option", f"{operation} takes no option {name!r:.80}.",
+                             hint=(f"Did you mean {near[0]}? " if near else "") + f"It takes {', '.join(known)}.")
+    found: dict[str, Any] = {k: int(value) if isinstance(value, np.integer) else value for k, value in options.items()}
+    for name in ("rows", "columns", "argnums"):
+        if isinstance(found.get(name), (tuple, list, np.ndarray, range)):
+            found[name] = tuple([k.item() if isinstance(k, np.generic) else k for k in found[name]])
+    return found
 
 
 def point_count(arrays: Sequence[Array]) -> int:

@@ -36,6 +36,7 @@ TRIPLES = ("value_grad_hessian",)
 FLAGS = {"batch": "batched", "tangents": "many"}  # options that the service counts in the tensors
 MAX_RETRY_AFTER_S = 60.0
 JSON, PROBLEM = "application/json", "application/problem+json"
+KEY_IS = "A client takes the key as Client(api_key=...), or from HESSE_API_KEY."
 BINARY_BYTES = 256  # of tensors, from which on a frame is written in less time than JSON
 COMPRESS_BYTES = 1024  # of a body that is worth compressing
 Finish = Callable[[Result], Any]
@@ -278,6 +279,8 @@ def failure(reply: Reply) -> HesseError | None:
     error: HesseError
     if isinstance(body, dict) and isinstance(body.get("code"), str):
         more = [body.get(name) for name in ("hint", "pointer", "node")]
+        if reply.status == 401:
+            more[0] = f"{more[0] or ''} {KEY_IS}".strip()
         error = rebuild(body["code"], str(body.get("detail", "")), *more)
     else:
         error = _bad_answer(reply)
@@ -292,7 +295,7 @@ def failure(reply: Reply) -> HesseError | None:
 
 # ---- conversations ---------------------------------------------------------------------------------------------------
 def is_worth_retrying(status: int | None, error: HesseError) -> bool:
-    """No connection, 408, 429 and 5xx are; an answer that came too late would come too late again.
+    """No connection, 408, 429 and 5xx but 501 are; an answer that came too late would come too late again.
 
     A quota that is back only after MAX_RETRY_AFTER_S, or never, is not waited for.
     """
@@ -302,7 +305,7 @@ def is_worth_retrying(status: int | None, error: HesseError) -> bool:
         return False
     if error.code == "idempotency-running":
         return True
-    return status in (408, 429) or (status >= 500 and error.code != "deadline-exceeded")
+    return status in (408, 429) or (status >= 500 and status != 501 and error.code != "deadline-exceeded")
 
 
 def delay(attempt: int, headers: Mapping[str, str]) -> float:

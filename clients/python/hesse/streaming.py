@@ -6,28 +6,35 @@
 The result is one matrix over the concatenated flattened elements, as `rows` and `columns` count them. A connection that
 breaks is taken up again at the first missing row. Keywords:
 
-    out             a path (a .npy file is made there, or overwritten), an array of the result's shape and dtype, or
-                    None: a temporary file that lasts as long as the array
+    out             a path (a .npy file is made there, or replaced, once all rows have come; until then, and after a
+                    failure, they are in a file beside it whose name ends in .part), an array of the result's shape and
+                    dtype (after a failure its later rows are not the result's), or None: a temporary file that lasts as
+                    long as the array
     rows, columns   positions among all elements: only these, in this order
     argnums         which inputs are differentiated; default all
     progress        True shows a bar (with the extra `progress`), or a function that is called with (done, total) rows
-    resumes         how often a broken connection is taken up again
+    resumes         how often a connection that breaks after the first row is taken up again; before it, the client's
+                    max_retries counts
     chunk_size, strategy, threads, max_memory_bytes, nonfinite    as elsewhere; the budget is that of one block
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from hesse.asked import plain
+from hesse.caller import user_level
 from hesse.conventions import OUTPUTS, as_tuple
 from hesse.errors import TransportError
 from hesse.protocol import Call, Reply, call_request, delay, failure, is_worth_retrying
@@ -65,7 +72,9 @@ class Download:
     resumes: int = RESUMES
     done: int = 0
     matrix: Array | None = None
+    _part: str | None = None  # the file, as long as rows are missing in it
     _total: int = 0
+    _last: int = -1  # rows that were told last
     _told: Progress | None = None
     _pending: bytearray = field(default_factory=bytearray)  # the head while it arrives
     _head: int = 0  # bytes of it that are missing before it can be read
@@ -78,17 +87,17 @@ class Download:
         Raises:
             InputError: `bad-option`, `wrong-inputs`.
         """
-        more = dict(asked)
+        more = plain(operation, asked, ("out", "progress", "resumes"))
         out, progress, resumes = more.pop("out", None), more.pop("progress", False), more.pop("resumes", RESUMES)
         if not (isinstance(progress, bool) or callable(progress)):
             raise InputError("bad-option", "progress must be a boolean or a function of (done, total).")
         if type(resumes) is not int or resumes < 0:
             raise InputError("bad-option", "resumes must be a non-negative integer.")
+        if progress is True and importlib.util.find_spec("tqdm") is None:
+            warnings.warn("progress=True shows no bar without tqdm: pip install 'hesse[progress]'.", UserWarning,
+                          stacklevel=user_level())
         if not (out is None or isinstance(out, (str, os.PathLike, np.ndarray))):
             raise InputError("bad-out", f"out must be a path or a NumPy array, not {type(out).__name__}.")
-        for name in ("rows", "columns"):
-            if isinstance(more.get(name), (list, np.ndarray, range)):
-                more[name] = tuple([int(k) if isinstance(k, np.integer) else k for k in more[name]])
         given = as_tuple(tuple(inputs) if len(inputs) != 1 else inputs[0], "inputs", operation)
         scope = Scope(given.values)
         if scope.is_nested or any([is_tracer(x) for x in given.values]):
@@ -96,16 +105,13 @@ class Download:
         results = as_tuple(scope.call(f, *scope.inputs), OUTPUTS, operation)
         graph = scope.graph([scope.lift(y) for y in results.values])
         more.setdefault("argnums", tuple(range(len(graph.inputs))))
-        try:
-            options = Options(**more).checked()
-        except TypeError as error:
-            raise InputError("bad-option", f"{operation}: {error}.") from None
+        options = Options(**more).checked()
         return cls(Call(operation, graph, scope.arrays, None, options, lambda result: result), out, progress, resumes)
 
     # ---- performed ---------------------------------------------------------------------------------------------------
     def run(self, client: Client) -> Array:
         """Compute, or fetch, all rows."""
-        with self._shown():
+        with self._shown(), self._counted():
             if client.embedded is not None:
                 return self._embedded(client)
             attempt = 0
@@ -115,7 +121,7 @@ class Download:
                 if error is None:
                     return self._finished()
                 attempt = 0 if self.done > before else attempt
-                time.sleep(self._pause(failed, error, attempt))
+                time.sleep(self._pause(failed, error, attempt, client._server.retries))
                 attempt += 1
 
     async def run_async(self, client: AsyncClient) -> Array:
@@ -123,7 +129,7 @@ class Download:
 
         if client.embedded is not None:
             return await asyncio.to_thread(self.run, client)  # type: ignore[arg-type]  # it looks at the engine only
-        with self._shown():
+        with self._shown(), self._counted():
             attempt = 0
             while True:
                 before = self.done
@@ -131,7 +137,7 @@ class Download:
                 if error is None:
                     return self._finished()
                 attempt = 0 if self.done > before else attempt
-                await asyncio.sleep(self._pause(failed, error, attempt))
+                await asyncio.sleep(self._pause(failed, error, attempt, client._server.retries))
                 attempt += 1
 
     def _attempt(self, client: Client) -> tuple[Reply | None, HesseError | None]:
@@ -176,11 +182,13 @@ class Download:
         request = call_request(replace(call, options=options), server.wire, is_streamed=True)
         return {"method": request.method, "url": server.url(request), **server.arguments(request)}
 
-    def _pause(self, failed: Reply | None, error: HesseError, attempt: int) -> float:
+    def _pause(self, failed: Reply | None, error: HesseError, attempt: int, retries: int) -> float:
         """Seconds to wait before the next request; raises `error` where there is none."""
         status = None if failed is None else failed.status
-        self.resumes -= 1
-        if self.resumes < 0 or not (error.code == "incomplete" or is_worth_retrying(status, error)):
+        if self.done:
+            self.resumes -= 1
+        is_spent = self.resumes < 0 if self.done else attempt >= retries
+        if is_spent or not (error.code == "incomplete" or is_worth_retrying(status, error)):
             raise error
         return delay(attempt, {} if failed is None else failed.headers)
 
@@ -226,7 +234,7 @@ class Download:
     def _short(self) -> HesseError | None:
         if self.matrix is not None and self._at == self.matrix.nbytes:
             return None
-        return TransportError("incomplete", f"The answer ended after {self.done} of {self._total} rows.",
+        return TransportError("incomplete", "The answer ended before its last row.",
                               hint="Ask for the rest by `rows`, or raise `resumes`.")
 
     # ---- where it goes -----------------------------------------------------------------------------------------------
@@ -236,7 +244,8 @@ class Download:
         if isinstance(self.out, np.ndarray):
             self.matrix = check_out(self.out, shape, dtype)
         elif self.out is not None:
-            self.matrix = np.lib.format.open_memmap(self.out, "w+", dtype, shape)
+            self.matrix = np.lib.format.open_memmap(f"{os.fsdecode(self.out)}.part", "w+", dtype, shape)
+            self._part = f"{os.fsdecode(self.out)}.part"
         elif 0 in shape:
             self.matrix = np.zeros(shape, dtype)  # a file of no bytes cannot be mapped
         else:
@@ -250,12 +259,29 @@ class Download:
         self._tell(self._total)
         if isinstance(self.matrix, np.memmap):
             self.matrix.flush()
+        if self._part is not None:
+            self.matrix = None  # some systems rename no file that is mapped
+            os.replace(self._part, os.fsdecode(self.out))
+            self.matrix = np.lib.format.open_memmap(self.out, "r+")
         return self.matrix
 
     def _tell(self, rows: int) -> None:
-        is_new, self.done = rows != self.done or rows == 0, rows
-        if self._told is not None and is_new:
+        self.done = rows
+        if self._told is not None and rows != self._last:
+            self._last = rows
             self._told(rows, self._total)
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Say in an error how many rows there are, and where."""
+        try:
+            yield
+        except HesseError as error:
+            if self.matrix is not None and self.out is not None:
+                where = "out" if self._part is None else self._part
+                error.message = f"{error.message} {self.done} of {self._total} rows are in {where}."
+                error.args = (error.message if error.hint is None else f"{error.message} {error.hint}",)
+            raise
 
     @contextlib.contextmanager
     def _shown(self) -> Iterator[None]:
