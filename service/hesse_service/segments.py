@@ -121,10 +121,15 @@ def read(name: str, length: int) -> bytes:
 def remove(name: str) -> None:
     """Remove the segment if it exists, and what is kept of it.
 
-    Opening one makes it known to the resource tracker, so two threads that removed the same would leave it known.
+    A file is not opened for that: it is empty where the process that was making it was killed, and cannot be mapped.
     """
     KEPT.forget(name)
-    with _REMOVING:
+    if HAS_FILES:
+        with contextlib.suppress(FileNotFoundError):
+            (FILES / name).unlink()
+            _untrack(name)
+        return
+    with _REMOVING:  # opening makes it known to the resource tracker: of two threads the second would leave it known
         try:
             segment = SharedMemory(name)
         except FileNotFoundError:
@@ -137,9 +142,14 @@ def remove_leftover(name: str) -> None:
     """Remove what a process that is gone may have left.
 
     Between making a segment and telling the resource tracker of it, the process may have seen it removed; the tracker
-    would know it for ever. Telling it once more, and taking it back, leaves nothing.
+    would know it for ever.
     """
     remove(name)
+    _untrack(name)
+
+
+def _untrack(name: str) -> None:
+    """Have the resource tracker forget a segment. It is told of it once more before: it forgets what it knows alone."""
     for tell in (resource_tracker.register, resource_tracker.unregister):
         tell(f"/{name}", "shared_memory")
 

@@ -274,6 +274,29 @@ def test_a_segment_that_was_removed_and_written_anew_shows_the_new_answer() -> N
         remove(name)
 
 
+KILLED = """
+import os
+from multiprocessing import resource_tracker
+from pathlib import Path
+from hesse_service import segments
+for told_late in (False, True):
+    name = f"hesse_{os.getpid()}_{told_late}"
+    (Path("/dev/shm") / name).touch()  # killed before the segment had a size
+    if told_late:
+        segments.remove(name)
+        resource_tracker.register(f"/{name}", "shared_memory")
+    segments.remove_leftover(name)
+    assert not (Path("/dev/shm") / name).exists()
+"""
+
+
+def test_a_process_killed_while_it_makes_a_segment_leaves_nothing() -> None:
+    path = os.pathsep.join([p for p in sys.path if p])
+    done = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True, check=True,
+                          env={**os.environ, "PYTHONPATH": path})
+    assert done.stderr == ""  # the resource tracker would tell of what is left
+
+
 def test_segments_of_servers_that_are_gone_are_swept() -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()
