@@ -19,6 +19,7 @@ from hesse_service.settings import Settings
 from hesse_service.tracing import Trace
 
 UNANSWERED = (h11.IDLE, h11.SEND_RESPONSE)
+HEAD_BYTES = 64 << 10  # of a request; h11 keeps to a limit only where a head arrives in parts
 CRUMB_BYTES, MAX_CRUMBS = 16, 20_000  # chunks of a body smaller than this, of which each costs as much as a large one
 
 
@@ -67,6 +68,8 @@ class Connection(H11Protocol):
                     raise h11.RemoteProtocolError("the body is in crumbs")
         elif type(event) is h11.Request:
             self._crumbs = 0
+            if sum([len(name) + len(value) + 4 for name, value in event.headers]) + len(event.target) > HEAD_BYTES:
+                raise h11.RemoteProtocolError("the head is too long")
         return event
 
     def _unsupported_upgrade_warning(self) -> None:

@@ -17,7 +17,7 @@ from uvicorn.supervisors import Multiprocess
 
 from hesse_engine.backend.device import available_threads
 from hesse_service import keys, store_file
-from hesse_service.connections import Connection
+from hesse_service.connections import HEAD_BYTES, Connection
 from hesse_service.lifecycle import CUT_S, ignored
 from hesse_service.logs import log_config
 from hesse_service.settings import Settings, refused
@@ -72,6 +72,7 @@ def serve(
             lifespan="on",
             ws="none",
             http=Connection,
+            h11_max_incomplete_event_size=HEAD_BYTES,
             loop="asyncio",  # whatever is installed beside: uvloop gained nothing here (docs/load.md)
         )
         for remark in remarks(host, settings, os.environ):

@@ -20,6 +20,15 @@ def _raw(*lines: str, body: bytes = b"") -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
+def _parted(length: int) -> Iterable[Piece]:
+    """A good call whose head has a header of this length, in parts that arrive one by one."""
+    sent = _raw("POST /v1/hessian HTTP/1.1", "Host: a", TYPE, f"X-A: {'a' * length}", f"Content-Length: {len(TEXT)}",
+                body=TEXT)
+    for at in range(0, len(sent), 20_000):
+        yield sent[at : at + 20_000]
+        yield 0.05
+
+
 def _framed(name: str, *headers: str, body: bytes = TEXT, answers: str = BROKEN) -> Row:
     """A call with these framing headers."""
     sent = _raw("POST /v1/hessian HTTP/1.1", "Host: a", TYPE, *headers, body=body)
@@ -127,6 +136,10 @@ FRAMING_ROWS: list[Row] = [
         len(TEXT), TEXT, CANARY.encode()), answers="200"),
     _framed("100k chunks of one byte", "Transfer-Encoding: chunked", body=b"1\r\n \r\n" * 100_000 + b"0\r\n\r\n",
             answers="400 malformed-http"),
+    _framing.raw("a head of 60 KB in parts", lambda: _parted(60_000), "200"),
+    _framing.raw("a head of 70 KB in parts", lambda: _parted(70_000), "400 malformed-http"),
+    _framing.raw("a head of 70 KB at once", lambda: [b"".join([p for p in _parted(70_000) if isinstance(p, bytes)])],
+                 "400 malformed-http"),
     _framing.raw("chunked past 64 MiB", lambda: [
         _raw("POST /v1/hessian HTTP/1.1", "Host: a", TYPE, "Transfer-Encoding: chunked"),
         *[b"100000\r\n" + b" " * (1 << 20) + b"\r\n"] * 66, b"0\r\n\r\n"], "413 body-too-large | closed"),
