@@ -106,14 +106,13 @@ class Jobs:
             body = await read_body(request, self.settings)
             try:
                 job = await self._add(request, operation, terms, body, key)
-            finally:
+            except Exception:  # not where this is cancelled: the thread of the store may be reading the body
                 body.release()
+                raise
         self._wake.set()
         return job
 
-    async def _add(
-        self, request: Request, operation: str, terms: Terms, body: Body, key: str | None
-    ) -> Job:
+    async def _add(self, request: Request, operation: str, terms: Terms, body: Body, key: str | None) -> Job:
         if terms.is_plain and body.length <= self.settings.inline_body_bytes:
             call = codec.validate(CallRequest, media.read(body.joined(), terms, self.settings, tuple))
             if call.options.stream:
